@@ -1,0 +1,301 @@
+"""Print the figures of docs/benchmarks.md as Markdown tables, measured here and now.
+
+    python scripts/benchmark.py rate PHOTOS        file size and PSNR against CompressAI on the same weights
+    python scripts/benchmark.py rate_fp32 PHOTOS   the same with --precision fp32
+    python scripts/benchmark.py speed PHOTOS       encode and decode in process, side by side with CompressAI
+    python scripts/benchmark.py process PHOTOS     whole `slic` processes against `python -c "import torch"`
+    python scripts/benchmark.py memory PHOTOS      a 20 MP mosaic: peak memory, and strips against one piece
+    python scripts/benchmark.py integers PHOTOS    bits that the integer hyper-synthesis costs
+    python scripts/benchmark.py protection PHOTOS  PSNR of the re-compressed first decode, edit by edit
+
+PHOTOS is a directory of pictures, such as the Kodak set. rate and speed need the extra `train` (CompressAI).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from slic_cli import codec as codec_module
+from slic_cli import container, operations
+from slic_cli.attacks import parse_attacks
+from slic_cli.codec import Codec, latent_size
+from slic_cli.image_io import Picture, decode_image, encode_png
+from slic_cli.metrics import bits_per_pixel, psnr_db
+from slic_cli.model_file import load_tensors
+from slic_cli.quantisation import quantise
+from slic_cli.registry import DEFAULT_MODEL, ModelSpec, find_model
+from slic_cli.transform import balle2018
+
+Pixels = npt.NDArray[np.uint8]
+MOSAIC = (3648, 5472)
+PAPER_EDITS = ["crop", "blur", "blur:radius=2", "median", "median:size=5", "lighten", "sharpen", "equalize", "affine"]
+MORE_EDITS = [
+    "jpeg:quality=95",
+    "jpeg",
+    "jpeg:quality=75",
+    "resize",
+    "resize:scale=0.95",
+    "webp",
+    "darken",
+    "copy-border",
+]
+
+
+def photographs(directory: Path) -> Iterator[tuple[str, Pixels]]:
+    """Name and pixels of each picture in a directory."""
+    for path in sorted(directory.glob("*.png")) + sorted(directory.glob("*.jpg")):
+        yield path.name, decode_image(path.read_bytes(), path.name).pixels
+
+
+def row(*cells: object) -> None:
+    """One line of a Markdown table."""
+    print(
+        "| " + " | ".join(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |", flush=True
+    )
+
+
+def header(*cells: str) -> None:
+    """The head of a Markdown table."""
+    row(*cells)
+    row(*["---"] * len(cells))
+
+
+class Reference:
+    """CompressAI's ScaleHyperprior with the weights of one of our models, as its documentation uses it."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        from compressai.models import ScaleHyperprior
+
+        tensors = load_tensors(spec)
+        state = {
+            name: torch.from_numpy(array.astype(np.float32))
+            for name, array in tensors.items()
+            if not name.startswith(("tables.", "training."))
+        }
+        self.net = ScaleHyperprior(*reversed(state["g_a.6.weight"].shape[:2])).eval()
+        torch.nn.Module.load_state_dict(self.net, state, strict=False)
+        self.net.update(force=True)
+
+    @torch.no_grad()
+    def encode(self, pixels: Pixels) -> dict[str, Any]:
+        """compress() on a picture whose sides are multiples of 64."""
+        x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+        result: dict[str, Any] = self.net.compress(x)
+        return result
+
+    @torch.no_grad()
+    def decode(self, coded: dict[str, Any]) -> Pixels:
+        """decompress() to bytes."""
+        x_hat = self.net.decompress(**coded)["x_hat"][0]
+        pixels: Pixels = (x_hat * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+        return pixels
+
+
+def rate(photos: Path, spec: ModelSpec, precision: str = "auto") -> None:
+    """File bytes (ours: the whole file; CompressAI's: its strings alone) and PSNR of the decode."""
+    ours, reference = Codec(spec, precision=precision), Reference(spec)
+    header("photograph", "bytes", "CompressAI's", "ratio", "bpp", "PSNR (dB)", "CompressAI's", "difference")
+    rows = []
+    for name, pixels in photographs(photos):
+        file = ours.encode(pixels)
+        coded = reference.encode(pixels)
+        size, theirs = len(container.serialise(file)), sum(len(part[0]) for part in coded["strings"])
+        first, second = psnr_db(pixels, ours.decode(file)), psnr_db(pixels, reference.decode(coded))
+        bpp = bits_per_pixel(size, *pixels.shape[:2])
+        rows.append((size, theirs, size / theirs, bpp, first, second, first - second))
+        row(name, *rows[-1])
+    row("mean", *(float(np.mean([line[i] for line in rows])) for i in range(7)))
+    print(f"\nlargest ratio {max(r[2] for r in rows):.4f}, largest loss {-min(r[6] for r in rows):.4f} dB")
+
+
+def rate_fp32(photos: Path, spec: ModelSpec) -> None:
+    """The same with all transforms in float32."""
+    rate(photos, spec, "fp32")
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that one call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def speed(photos: Path, spec: ModelSpec, repeats: int = 15) -> None:
+    """Ratios are taken pair by pair, because a machine's speed drifts."""
+    ours, reference = Codec(spec), Reference(spec)
+    name, pixels = next(photographs(photos))
+    coded, file = reference.encode(pixels), ours.encode(pixels)
+    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "encode": (lambda: reference.encode(pixels), lambda: ours.encode(pixels)),
+        "decode": (lambda: reference.decode(coded), lambda: ours.decode(file)),
+    }
+    print(f"{name}, {torch.get_num_threads()} threads, {ours.precision}, torch {torch.__version__}, {repeats} pairs\n")
+    header("", "CompressAI (s)", "slic (s)", "ratio, median", "lowest", "highest")
+    for label, (theirs, mine) in pairs.items():
+        theirs(), mine()
+        times = [(timed(theirs), timed(mine)) for _ in range(repeats)]
+        ratios = sorted(a / b for a, b in times)
+        medians = [statistics.median(column) for column in zip(*times, strict=True)]
+        row(label, *medians, statistics.median(ratios), ratios[0], ratios[-1])
+
+
+def process(photos: Path, _spec: ModelSpec, repeats: int = 7) -> None:
+    """Whole processes in turn, so that both see the same machine."""
+    photo = min(photos.glob("*.png"))
+    with tempfile.TemporaryDirectory() as directory:
+        coded = f"{directory}/x.slic"
+        slic = [sys.executable, "-m", "slic_cli"]
+        commands = {
+            'python -c "import torch"': [sys.executable, "-c", "import torch"],
+            "slic encode": [*slic, "encode", str(photo), "-o", coded, "--force", "-q"],
+            "slic decode": [*slic, "decode", coded, "-o", f"{directory}/x.png", "--force", "-q"],
+            "slic info": [*slic, "info", coded],
+            "slic --help": [*slic, "--help"],
+        }
+        times: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(repeats + 1):
+            for name, command in commands.items():
+                times[name].append(timed(functools.partial(subprocess.run, command, check=True, capture_output=True)))
+    base = times['python -c "import torch"'][1:]
+    header("process", "seconds, median", "ratio to import torch, median")
+    for name, values in times.items():
+        ratios = [value / first for value, first in zip(values[1:], base, strict=True)]
+        row(name, statistics.median(values[1:]), statistics.median(ratios))
+
+
+def mosaic(photos: Path) -> Pixels:
+    """A 20 MP picture made of the photographs, upright ones turned."""
+    tiles = [p if p.shape[1] >= p.shape[0] else np.rot90(p) for _, p in photographs(photos)]
+    rows, columns = min(t.shape[0] for t in tiles), min(t.shape[1] for t in tiles)
+    down, across = -(-MOSAIC[0] // rows), -(-MOSAIC[1] // columns)
+    order = [tiles[(i * 7 + i // across) % len(tiles)][:rows, :columns] for i in range(down * across)]
+    bands = [np.concatenate(order[i * across : (i + 1) * across], 1) for i in range(down)]
+    return np.ascontiguousarray(np.concatenate(bands)[: MOSAIC[0], : MOSAIC[1]])
+
+
+_PEAK = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
+
+def memory(photos: Path, spec: ModelSpec) -> None:
+    """Peak resident memory of whole processes, then strips and tiles against one piece."""
+    pixels = mosaic(photos)
+    with tempfile.TemporaryDirectory() as directory:
+        picture, coded, decoded = (f"{directory}/x.{suffix}" for suffix in ("png", "slic", "decoded.png"))
+        Path(picture).write_bytes(encode_png(Picture(pixels)))
+        header(f"{pixels.shape[1]} x {pixels.shape[0]}", "seconds", "peak memory (MB)")
+        for verb, source, target in (("encode", picture, coded), ("decode", coded, decoded)):
+            command = [sys.executable, "-m", "slic_cli", verb, source, "-o", target, "-q", "--model", str(spec.path)]
+            start = time.perf_counter()
+            peak = subprocess.run([sys.executable, "-c", _PEAK, *command], check=True, capture_output=True, text=True)
+            row(f"slic {verb}", time.perf_counter() - start, int(peak.stdout) // 1024)
+    _compare_strips(pixels, Codec(spec))
+
+
+def _compare_strips(pixels: Pixels, codec: Codec) -> None:
+    stripped = codec.decode(codec.encode(pixels))
+    tile, balle2018.TILE = balle2018.TILE, 1 << 20
+    bound, codec_module.STRIP_PIXELS = codec_module.STRIP_PIXELS, 1 << 30
+    whole = codec.decode(codec.encode(pixels, strip_rows=-(-pixels.shape[0] // 64) * 64))
+    balle2018.TILE, codec_module.STRIP_PIXELS = tile, bound
+    difference = np.abs(stripped.astype(np.int16) - whole).max(2)
+    error = np.square(stripped.astype(np.float32) - pixels).mean(2)
+    side = tile * balle2018.LATENT_UNIT
+    near = np.zeros(error.shape, bool)
+    for position in range(side, max(error.shape), side):
+        near[position - 8 : position + 8] = near[:, position - 8 : position + 8] = True
+    other = _shifted_borders(near, side // 2)
+    print(f"\npixels that differ from the picture in one piece: {(difference > 0).mean():.6%}")
+    print(f"by more than 1/255: {(difference > 1).mean():.6%}, largest {difference.max()}/255")
+    seam, elsewhere = error[near].mean(), error[other].mean()
+    print(f"mean squared error within 8 pixels of a border: {seam:.3f}, half a tile away: {elsewhere:.3f}")
+
+
+def _shifted_borders(near: npt.NDArray[np.bool_], shift: int) -> npt.NDArray[np.bool_]:
+    return np.roll(near, (shift, shift), (0, 1)) & ~near
+
+
+def integers(photos: Path, spec: ModelSpec) -> None:
+    """Ideal bits of y with scales from h_s in double precision, and from the integer network."""
+    codec, tensors = Codec(spec), load_tensors(spec)
+    tables, starts = codec._coder._y_coder._tables, codec._coder._y_coder._starts
+    exact, ours = 0.0, 0.0
+    for _, pixels in photographs(photos):
+        rows, columns = latent_size(*pixels.shape[:2])
+        y = codec._transform.analyse_rows(torch.from_numpy(pixels), 0, rows)
+        symbols, z = quantise(y), quantise(codec._transform.hyper_analysis(y) - codec._medians)
+        scales = _float_scales(tensors, z + codec._coder.medians[:, None, None])[:, :rows, :columns]
+        for indices, add in (
+            (codec._coder.table_indices(z, rows, columns), "ours"),
+            (codec._coder._scale_table(scales), ""),
+        ):
+            letters = symbols - tables.lowest[indices]
+            escape = tables.lengths[indices] - 1
+            letters = np.where((letters < 0) | (letters >= escape), escape, letters)
+            bits = float((24 - np.log2(tables.frequencies[starts[indices] + letters])).sum())
+            ours, exact = (ours + bits, exact) if add else (ours, exact + bits)
+    print(f"integer hyper-synthesis: {ours:.0f} bits, double precision: {exact:.0f} bits, cost {ours / exact - 1:.5%}")
+
+
+def _float_scales(tensors: dict[str, npt.NDArray[Any]], z_hat: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    from torch.nn import functional as F
+
+    t = {name: torch.from_numpy(tensors[name].astype(np.float64)) for name in tensors if name.startswith("h_s")}
+    x = torch.from_numpy(z_hat.astype(np.float64))[None]
+    for name in ("h_s.0", "h_s.2"):
+        x = F.relu(F.conv_transpose2d(x, t[f"{name}.weight"], t[f"{name}.bias"], stride=2, padding=2, output_padding=1))
+    x = F.relu(F.conv2d(x, t["h_s.4.weight"], t["h_s.4.bias"], padding=1))
+    scales: npt.NDArray[np.float64] = x[0].numpy() * 4096
+    return scales
+
+
+def protection(photos: Path, spec: ModelSpec) -> None:
+    """Mean PSNR between each edited first decode and its re-compression."""
+    codec = Codec(spec)
+    edits = [None, *parse_attacks(PAPER_EDITS + MORE_EDITS)]
+    figures: dict[str, list[float]] = {}
+    rates, qualities = [], []
+    for _, pixels in photographs(photos):
+        file = codec.encode(pixels)
+        first = codec.decode(file)
+        rates.append(bits_per_pixel(len(container.serialise(file)), *pixels.shape[:2]))
+        qualities.append(psnr_db(pixels, first))
+        for edit in edits:
+            done = operations.attack(codec, first, edit, True)
+            figures.setdefault(done.label, []).append(done.figures["psnr_db"])
+    print(f"{spec.name} ({spec.digest[:12]}): {np.mean(rates):.3f} bpp, first decode {np.mean(qualities):.2f} dB\n")
+    header("edit", "PSNR after re-compression (dB), mean", "lowest", "highest")
+    for label, values in figures.items():
+        row(label, float(np.mean(values)), min(values), max(values))
+
+
+def main() -> None:
+    """Parse and run one benchmark."""
+    commands = {f.__name__: f for f in (rate, rate_fp32, speed, process, memory, integers, protection)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", choices=commands)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    arguments = parser.parse_args()
+    commands[arguments.benchmark](arguments.photos, find_model(arguments.model))
+
+
+if __name__ == "__main__":
+    main()

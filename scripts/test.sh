@@ -1,0 +1,5 @@
+#!/bin/sh
+# Set up and run the tests:  sh scripts/test.sh [PYTEST ARGUMENTS]
+EXTRAS="[test]"
+. "$(dirname "$0")/environment.sh"
+exec python -m pytest "$@"

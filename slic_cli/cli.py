@@ -1,0 +1,297 @@
+"""The command line: it parses, calls and prints. Nothing here, or imported here, loads torch."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import typer
+
+from slic_cli import __version__
+from slic_cli.console import Console, write_line
+from slic_cli.errors import EXIT_INTERRUPTED, NobodyReads, SlicError, UsageError
+from slic_cli.registry import DEFAULT_MODEL, MODELS_VARIABLE, find_model, list_models
+
+_EXIT_CODES = (
+    "Exit codes: 0 done, 1 internal fault, 2 usage, 3 bad input, 4 missing or damaged model, "
+    "5 output not written, 130 interrupted, 143 terminated."
+)
+app = typer.Typer(
+    name="slic",
+    help="A secure learned image codec: a .slic picture is either original or visibly destroyed.",
+    epilog=_EXIT_CODES,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _model_names() -> list[str]:
+    return [spec.name for spec in list_models()[0]]
+
+
+def _edit_names() -> list[str]:
+    from slic_cli.attacks import EDITS
+
+    return ["all", *EDITS]
+
+
+Inputs = Annotated[list[str], typer.Argument(metavar="IN...", help="Files, or - for standard input.")]
+Output = Annotated[
+    str | None,
+    typer.Option("-o", "--output", help="File, directory, or - for standard output. Default: beside the input."),
+]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help=f"Model name, or a .safetensors file; more in ${MODELS_VARIABLE}.",
+        autocompletion=_model_names,
+    ),
+]
+OptionalModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help=f"Model name or file; default: the one a .slic names, {DEFAULT_MODEL} for a picture.",
+        autocompletion=_model_names,
+    ),
+]
+Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where the transforms run.")]
+Precision = Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of the transforms.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs.")]
+Strip = Annotated[bool, typer.Option("--strip", help="Leave out ICC profile and EXIF.")]
+Background = Annotated[str | None, typer.Option(help="Colour to flatten transparency onto, as '#rrggbb'.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No log lines, only errors.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per result on standard output.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        write_line(f"slic {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of slic itself."""
+
+
+def run() -> int:
+    """Parse the command line and run it; what the parser refuses ends as UsageError."""
+    try:
+        result = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except SystemExit as error:
+        if error.code != 1:  # a signal's; 1 is the parser's answer to a broken pipe under its own help
+            raise
+        raise NobodyReads("standard output: could not be written: nobody reads it") from error
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # the parser's own errors have it, under a private base class
+            raise
+        raise UsageError(f"{error.format_message()} (see slic --help)") from error
+    if result == EXIT_INTERRUPTED:  # the parser swallows Ctrl-C
+        raise KeyboardInterrupt
+    return result if isinstance(result, int) else 0
+
+
+def _console(quiet: bool, as_json: bool, outputs: Sequence[str]) -> Console:
+    if as_json and "-" in outputs:
+        raise UsageError("--json: expected standard output for itself, got -o - as well")
+    return Console(quiet, as_json)
+
+
+def _each(console: Console, names: Sequence[str], work: Callable[[int], None]) -> int:
+    """Do every input; one bad input does not stop the others, and the first failure gives the exit code."""
+    code = 0
+    for index in range(len(names)):
+        try:
+            work(index)
+        except NobodyReads:
+            raise
+        except SlicError as error:
+            console.error(str(error))
+            code = code or error.exit_code
+    return code
+
+
+def _colour(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch("#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", text)
+    if not match:
+        raise UsageError(f"--background: expected a colour like '#ffffff', got {text!r}")
+    red, green, blue = (int(part, 16) for part in match.groups())
+    return red, green, blue
+
+
+def _notes(console: Console, record: dict[str, Any]) -> None:
+    for note in record.get("notes", ()):
+        console.log(f"{record['input']}: {note}")
+
+
+@app.command()
+def encode(
+    inputs: Inputs,
+    output: Output = None,
+    model: ModelOption = DEFAULT_MODEL,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    background: Background = None,
+    strip: Strip = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Encode photographs to .slic files."""
+    from slic_cli import operations, outputs
+
+    find_model(model)  # a missing one is said once, not for each input
+    colour, workshop = _colour(background), operations.Workshop(device, precision)
+    planned = outputs.plan_outputs(inputs, output, ".slic", force)
+    console = _console(quiet, as_json, planned)
+
+    def work(index: int) -> None:
+        record = operations.encode(inputs[index], planned[index], model, workshop, colour, strip, force)
+        _notes(console, record)
+        console.record(
+            record,
+            f"{record['input']} -> {record['output']}: {record['width']} x {record['height']}, "
+            f"{record['bytes']} bytes, {record['bpp']:.3f} bits per pixel, {record['seconds']:.2f} s",
+        )
+
+    return _each(console, inputs, work)
+
+
+@app.command()
+def decode(
+    inputs: Inputs,
+    output: Output = None,
+    model: OptionalModel = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    strip: Strip = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Decode .slic files to PNG: the first decode, clean to the eye and perturbed."""
+    from slic_cli import operations, outputs
+
+    workshop = operations.Workshop(device, precision)
+    planned = outputs.plan_outputs(inputs, output, ".decoded.png", force)
+    console = _console(quiet, as_json, planned)
+
+    def work(index: int) -> None:
+        record = operations.decode(inputs[index], planned[index], model, workshop, strip, force)
+        console.record(
+            record,
+            f"{record['input']} -> {record['output']}: {record['width']} x {record['height']}, "
+            f"{record['seconds']:.2f} s",
+        )
+
+    return _each(console, inputs, work)
+
+
+@app.command()
+def recompress(
+    inputs: Inputs,
+    output: Output = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times.")] = 1,
+    model: OptionalModel = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    background: Background = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Encode and decode a decoded (perhaps edited) picture or a .slic once more; report PSNR and rate."""
+    from slic_cli import operations, outputs
+
+    colour, workshop = _colour(background), operations.Workshop(device, precision)
+    planned = outputs.plan_outputs(inputs, output, ".recompressed.png", force)
+    console = _console(quiet, as_json, planned)
+
+    def work(index: int) -> None:
+        record = operations.recompress(inputs[index], planned[index], model, workshop, rounds, colour, force)
+        _notes(console, record)
+        steps = "; ".join(f"PSNR {s['psnr_db']:.2f} dB at {s['bpp']:.3f} bits per pixel" for s in record["rounds"])
+        console.record(record, f"{record['input']} -> {record['output']}: {steps}")
+
+    return _each(console, inputs, work)
+
+
+@app.command()
+def attack(
+    inputs: Inputs,
+    op: Annotated[
+        list[str],
+        typer.Option(
+            "--op",
+            metavar="NAME[:key=value,...]",
+            help="Edit; repeatable; or all.",
+            autocompletion=_edit_names,
+        ),
+    ],
+    recompress_too: Annotated[
+        bool, typer.Option("--recompress", help="Also the second decode and a contact sheet.")
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="Directory, or a file for the one picture or contact sheet."),
+    ] = None,
+    decoded: Annotated[bool, typer.Option("--decoded", help="IN is a first decode already, not a photograph.")] = False,
+    model: OptionalModel = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    background: Background = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Edit the first decode as a forger would; with --recompress, show what the codec then makes of it."""
+    from slic_cli import attack_run, operations
+    from slic_cli.attacks import parse_attacks
+
+    colour, edits = _colour(background), parse_attacks(op)
+    plan = attack_run.plan(inputs, output, edits, recompress_too, force)
+    console = _console(quiet, as_json, [output or ""])
+    workshop = operations.Workshop(device, precision)
+
+    def work(index: int) -> None:
+        picture, codec = operations.open_for_attack(inputs[index], model, workshop, decoded, colour)
+        attack_run.run(inputs[index], picture, codec, plan[index], console)
+
+    return _each(console, inputs, work)
+
+
+@app.command()
+def edits() -> None:
+    """List the edits of `slic attack` with their parameters."""
+    from slic_cli.attacks import describe
+
+    write_line(describe())
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models that can be named."""
+    from slic_cli import listing
+
+    listing.print_models(Console(json=as_json))
+
+
+@app.command()
+def info(inputs: Inputs, as_json: Json = False) -> int:
+    """Tell what .slic files say about themselves; no model is loaded."""
+    from slic_cli import listing, outputs
+
+    outputs.check_inputs(inputs)
+    console = Console(json=as_json)
+    return _each(console, inputs, lambda index: listing.print_info(inputs[index], console))

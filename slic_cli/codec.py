@@ -1,0 +1,149 @@
+"""Encode and decode: the only place where the stages meet.
+
+pixels --transform--> latents --quantisation--> symbols --entropy coding--> payloads --> SlicFile, and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from slic_cli.container import SlicFile
+from slic_cli.entropy.hyperprior import HyperpriorCoder
+from slic_cli.errors import BadModelFile, BadSlicFile, MissingModel, UsageError
+from slic_cli.model_file import load_tensors
+from slic_cli.quantisation import quantise
+from slic_cli.registry import ModelSpec
+from slic_cli.shapes import check_shapes
+from slic_cli.transform.balle2018 import LATENT_UNIT, Balle2018Transform
+
+Pixels = npt.NDArray[np.uint8]
+
+STRIP_UNIT = 64  # a strip's rows are a multiple of this
+MAX_STRIP_ROWS = 1024
+STRIP_PIXELS = 1 << 22  # bounds the memory that one strip's symbols take, for readers too
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Latent rows [start, stop) of a picture."""
+
+    start: int
+    stop: int
+
+
+def strip_rows_for(width: int) -> int:
+    """Picture rows per strip: as many as memory allows, so that ordinary photographs are one strip."""
+    rows = STRIP_PIXELS // (width * STRIP_UNIT) * STRIP_UNIT
+    return min(MAX_STRIP_ROWS, max(STRIP_UNIT, rows))
+
+
+def latent_size(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of y for a picture of that size."""
+    return -(-height // LATENT_UNIT), -(-width // LATENT_UNIT)
+
+
+def strips_of(height: int, strip_rows: int) -> Iterator[Strip]:
+    """The strips of a picture, top to bottom, in latent rows."""
+    rows, step = -(-height // LATENT_UNIT), strip_rows // LATENT_UNIT
+    for start in range(0, rows, step):
+        yield Strip(start, min(rows, start + step))
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA where there is a usable one. Raises UsageError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: expected a CUDA device that torch can use, got none")
+    if name not in ("cpu", "cuda"):
+        raise UsageError(f"--device: expected auto, cuda or cpu, got {name!r}")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto` takes bfloat16 where the processor multiplies it natively, else float32. Raises UsageError."""
+    known = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    if name in known:
+        return known[name]
+    if name != "auto":
+        raise UsageError(f"--precision: expected auto, bf16 or fp32, got {name!r}")
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported()
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+class Codec:
+    """One model, ready to encode and decode.
+
+    `device` is auto, cuda or cpu and concerns the transforms; entropy coding is exact integer work on the CPU, so that
+    a file decodes to the same latents whatever made it. Raises ModelError, UsageError.
+    """
+
+    def __init__(self, spec: ModelSpec, device: str = "auto", precision: str = "auto") -> None:
+        if spec.architecture != "bmshj2018-hyperprior":
+            raise BadModelFile(f"{spec.path}: expected architecture bmshj2018-hyperprior, got {spec.architecture}")
+        self.spec = spec
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        tensors = load_tensors(spec)
+        check_shapes(tensors)
+        self._transform = Balle2018Transform(tensors, self.device, self.precision)
+        self._coder = HyperpriorCoder(tensors)
+        self._medians = torch.from_numpy(self._coder.medians).to(self.device)[:, None, None]
+
+    def encode(self, pixels: Pixels, icc: bytes = b"", exif: bytes = b"", strip_rows: int | None = None) -> SlicFile:
+        """Compress a picture: uint8 (height, width, 3) RGB."""
+        height, width, _ = pixels.shape
+        strip_rows = strip_rows or strip_rows_for(width)
+        padded = _pad(pixels)
+        payloads = []
+        for strip in strips_of(height, strip_rows):
+            y = self._transform.analyse_rows(padded, strip.start, strip.stop)
+            z = self._transform.hyper_analysis(y)
+            payloads.append(self._coder.encode(quantise(y), quantise(z - self._medians)))
+        digest = bytes.fromhex(self.spec.digest)
+        return SlicFile(width, height, strip_rows, self.spec.name, digest, tuple(payloads), icc, exif)
+
+    def latents(self, file: SlicFile) -> npt.NDArray[np.int16]:
+        """The symbols of y that a file holds: (M, rows, columns). Raises BadSlicFile, MissingModel."""
+        if file.model_digest.hex() != self.spec.digest:
+            got, expected = self.spec.digest[:12], file.model_digest.hex()[:12]
+            raise MissingModel(f"expected the weights {file.model_name} ({expected}), got {self.spec.name} ({got})")
+        largest = min(file.strip_rows, file.height)
+        if largest > STRIP_UNIT and largest * file.width > STRIP_PIXELS:
+            raise BadSlicFile(f"expected strips of at most {STRIP_PIXELS} pixels, got {largest} x {file.width}")
+        rows, columns = latent_size(file.height, file.width)
+        strips = list(strips_of(file.height, file.strip_rows))
+        symbols = np.empty((self._transform.channels, rows, columns), np.int16)
+        for number, (strip, payload) in enumerate(zip(strips, file.strips, strict=True), 1):
+            try:
+                symbols[:, strip.start : strip.stop] = self._coder.decode(payload, strip.stop - strip.start, columns)
+            except BadSlicFile as error:
+                raise BadSlicFile(f"strip {number} of {len(strips)}: {error}") from error
+        return symbols
+
+    def decode(self, file: SlicFile) -> Pixels:
+        """The first decode, perturbed and clean to the eye: uint8 (height, width, 3). Raises as `latents` does."""
+        pixels = self._transform.synthesise(torch.from_numpy(self.latents(file)))
+        return pixels.numpy()[: file.height, : file.width]
+
+    def recompress(self, pixels: Pixels) -> tuple[SlicFile, Pixels]:
+        """Encode and decode once more: what happens to a picture that meets the codec again."""
+        file = self.encode(pixels)
+        return file, self.decode(file)
+
+
+def _pad(pixels: Pixels) -> torch.Tensor:
+    """Repeat the last row and column up to a whole number of latents."""
+    height, width, _ = pixels.shape
+    below, right = -height % LATENT_UNIT, -width % LATENT_UNIT
+    if below or right:
+        pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
+    return torch.from_numpy(np.ascontiguousarray(pixels))

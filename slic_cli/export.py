@@ -1,0 +1,121 @@
+"""From a trained state dict to a model file: keep the weights in half precision, make the probability tables.
+
+This is the only place where probabilities are computed in floating point, once; every machine reads the integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slic_cli.entropy.hyperprior import HyperpriorCoder
+from slic_cli.entropy.integer_network import ACTIVATION_BITS
+from slic_cli.entropy.tables import FrequencyTables, build_tables
+from slic_cli.errors import BadModelFile
+from slic_cli.model_file import save_model
+
+Array = npt.NDArray[np.float64]
+
+SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 128
+TAIL_DEVIATIONS = 6.2  # beyond this a Gaussian symbol is left to the escape
+_WEIGHTS = ("g_a.", "g_s.", "h_a.", "h_s.", "entropy_bottleneck.")
+_DERIVED = ("bound", "pedestal", "target", "_offset", "_quantized_cdf", "_cdf_length")
+_Z_REACH = 1 << 10
+_Z_TAIL = 2.0**-30
+
+
+def export_model(path: Path, state: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str], force: bool) -> None:
+    """Write a model file from CompressAI's state dict of bmshj2018-hyperprior.
+
+    `metadata` needs architecture, quality ("1" to "8") and metric. Raises BadModelFile, OutputError.
+    """
+    tensors: dict[str, npt.NDArray[Any]] = {
+        name: _half(name, state[name]) for name in sorted(state) if _is_weight(name)
+    }
+    tensors |= {f"tables.y.{name}": part for name, part in _parts(gaussian_tables()).items()}
+    tensors |= {f"tables.z.{name}": part for name, part in _parts(factorised_tables(tensors)).items()}
+    tensors["tables.y.thresholds"] = scale_thresholds()
+    if "spread" in state:  # the latents' deviations, with which training can go on in normalised units
+        tensors["training.spread"] = state["spread"].astype(np.float32)
+    HyperpriorCoder(tensors)  # refuses what could not be coded exactly
+    save_model(path, tensors, metadata, force)
+
+
+def _is_weight(name: str) -> bool:
+    """Constants that CompressAI derives again are left out: some of its bounds even vanish in half precision."""
+    return name.startswith(_WEIGHTS) and not name.endswith(_DERIVED)
+
+
+def _half(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
+    half = array.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise BadModelFile(f"expected finite half-precision weights, got others in {name}")
+    return half
+
+
+def _parts(tables: FrequencyTables) -> dict[str, npt.NDArray[np.int32]]:
+    return {"frequencies": tables.frequencies, "lengths": tables.lengths, "lowest": tables.lowest}
+
+
+def scale_levels() -> Array:
+    """The standard deviations that have a table, spaced geometrically."""
+    return np.geomspace(SCALE_MIN, SCALE_MAX, SCALE_LEVELS)
+
+
+def scale_thresholds() -> npt.NDArray[np.int32]:
+    """Fixed-point borders between neighbouring levels, at their geometric means."""
+    levels = scale_levels()
+    borders: npt.NDArray[np.int32] = np.rint(np.sqrt(levels[1:] * levels[:-1]) * (1 << ACTIVATION_BITS)).astype(
+        np.int32
+    )
+    return borders
+
+
+def gaussian_tables() -> FrequencyTables:
+    """One table a level: a zero-mean Gaussian integrated over unit cells (Balle et al. 2018, eq. 6)."""
+    return build_tables([_gaussian(float(scale)) for scale in scale_levels()])
+
+
+def _gaussian(scale: float) -> tuple[int, Array]:
+    reach = math.ceil(scale * TAIL_DEVIATIONS)
+    unit = scale * math.sqrt(2.0)
+    tails = np.array([0.5 * math.erfc((k - 0.5) / unit) for k in range(reach + 2)])  # P(symbol >= k)
+    half = tails[:-1] - tails[1:]
+    return -reach, np.concatenate([half[:0:-1], half])
+
+
+def factorised_tables(tensors: Mapping[str, npt.NDArray[Any]]) -> FrequencyTables:
+    """One table a channel of z: the fully factorised prior at its median plus integers (Balle et al. 2018, 6.1)."""
+    medians = tensors["entropy_bottleneck.quantiles"][:, 0, 1].astype(np.float64)
+    cells = np.arange(-_Z_REACH, _Z_REACH + 1)
+    edges = medians[:, None] + np.append(cells - 0.5, _Z_REACH + 0.5)
+    cumulative = _sigmoid(_cumulative_logits(tensors, edges))
+    probabilities = np.diff(cumulative, axis=1)
+    distributions = []
+    for row in probabilities:
+        used = np.flatnonzero(row > _Z_TAIL)
+        if not len(used):
+            raise BadModelFile("expected a factorised prior with its mass near the median, got none there")
+        distributions.append((int(cells[used[0]]), row[used[0] : used[-1] + 1]))
+    return build_tables(distributions)
+
+
+def _cumulative_logits(tensors: Mapping[str, npt.NDArray[Any]], points: Array) -> Array:
+    """The prior's monotone network at (channels, points), in double precision."""
+    x = points[:, None, :]
+    depth = sum(name.startswith("entropy_bottleneck.matrices.") for name in tensors)
+    for i in range(depth):
+        matrix = tensors[f"entropy_bottleneck.matrices.{i}"].astype(np.float64)
+        x = np.logaddexp(0.0, matrix) @ x + tensors[f"entropy_bottleneck.biases.{i}"].astype(np.float64)
+        if i < depth - 1:
+            x = x + np.tanh(tensors[f"entropy_bottleneck.factors.{i}"].astype(np.float64)) * np.tanh(x)
+    return x[:, 0, :]
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.exp(-np.logaddexp(0.0, -x))

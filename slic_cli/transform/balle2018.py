@@ -1,0 +1,229 @@
+"""The transforms of bmshj2018-hyperprior (Balle et al. 2018): g_a, h_a and g_s, folded for inference.
+
+Equal to CompressAI's modules on the same weights, less what only training needs: GDN's reparametrisation is undone and
+the factor 255 between bytes and the unit range is folded into the outer convolutions. Only the largest convolutions run
+in bfloat16, where the processor is made for it: first and last layers and all divisions stay in float32, because
+self-destruction makes a model sensitive, and what shifts the brightness of flat areas costs more than noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from slic_cli.errors import BadModelFile
+from slic_cli.transform.tiling import spans
+
+LATENT_UNIT = 16  # picture rows and columns per latent
+HALO = 2  # latents around a tile that its pixels, or its latents, depend on
+TILE = 64  # latents along a tile's side
+_PEDESTAL = 2.0**-36  # of CompressAI's NonNegativeParametrizer
+_BETA_MIN = 1e-6
+_BAND_PIXELS = 3072  # full-resolution features are worked on in bands of about so many pixels, to stay in cache
+
+
+class Gdn:
+    """Generalised divisive normalisation, x / sqrt(beta + gamma x^2), or its inverse, in float32.
+
+    The result is rounded once, to `out`. Feature maps are channels_last, (1, C, rows, columns).
+    """
+
+    def __init__(self, beta: Tensor, gamma: Tensor, inverse: bool, out: torch.dtype) -> None:
+        self._beta = beta.clamp(min=(_BETA_MIN + _PEDESTAL) ** 0.5) ** 2 - _PEDESTAL
+        self._gamma = (gamma.clamp(min=_PEDESTAL**0.5) ** 2 - _PEDESTAL)[:, :, None, None]
+        self._inverse = inverse
+        self.out = out
+
+    def __call__(self, x: Tensor) -> Tensor:
+        result = torch.empty_like(x, dtype=self.out, memory_format=torch.channels_last)
+        for band in bands(*x.shape[2:]):
+            result[:, :, band] = self.normalise(x[:, :, band].float())
+        return result
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """The same for one band of float32 features, in float32."""
+        norm = F.conv2d(x * x, self._gamma, self._beta)
+        return (norm.sqrt_() if self._inverse else norm.rsqrt_()).mul_(x)
+
+
+def to_precision(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convolution weights (a, b, rows, columns) in `dtype`, channels_last, with the sum of each kernel kept.
+
+    Rounding each weight by itself changes a kernel's sum, which shifts the brightness of flat areas by more than the
+    codec's own error there. So the error of each tap is carried on to the next smaller one.
+    """
+    if dtype == weight.dtype:
+        return weight.to(memory_format=torch.channels_last)
+    taps = weight.flatten(2)
+    order = taps.abs().argsort(2, descending=True)
+    rounded, carry = torch.empty_like(taps), torch.zeros_like(taps[:, :, 0])
+    for place in order.unbind(2):
+        wanted = taps.gather(2, place[:, :, None])[:, :, 0] + carry
+        got = wanted.to(dtype).to(weight.dtype)
+        rounded.scatter_(2, place[:, :, None], got[:, :, None])
+        carry = wanted - got
+    return rounded.view_as(weight).to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def bands(rows: int, columns: int, pixels: int | None = None) -> Iterator[slice]:
+    """Cut the rows of a feature map into bands that fit the cache."""
+    height = max(1, (pixels or _BAND_PIXELS) // columns)
+    for top in range(0, rows, height):
+        yield slice(top, min(rows, top + height))
+
+
+def _phases(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    """A stride-2 transposed 5x5 convolution as one ordinary convolution for each parity of output row and column.
+
+    Output n = 2 m - 2 + k: even n see the taps 4, 2, 0 from m = n / 2 - 1 on, odd n the taps 3, 1 from
+    m = (n - 1) / 2 on.
+    oneDNN is quicker at these four than at the transposed convolution itself.
+    """
+    kernels = [weight[:, :, row::2, column::2].flip(2, 3).transpose(0, 1) for row in (0, 1) for column in (0, 1)]
+    return [(to_precision(kernel, dtype), bias.to(dtype)) for kernel in kernels]
+
+
+def _interleave(phases: list[Tensor], top: int, bottom: int) -> Tensor:
+    """Rows [top, bottom) of the map whose phases were convolved with padding 1, in float32."""
+    _, channels, _, columns = phases[0].shape
+    shape = (1, channels, bottom - top, 2 * columns)
+    result = torch.empty(shape, device=phases[0].device, memory_format=torch.channels_last)
+    for index, phase in enumerate(phases):
+        row, column = divmod(index, 2)
+        first = top + (row - top) % 2
+        # Two-tap phases need padding on one side only: their first row or column is surplus.
+        source = slice(first // 2 + row, (bottom - row + 1) // 2 + row)
+        result[:, :, first - top :: 2, column::2] = phase[:, :, source, column : column + columns]
+    return result
+
+
+class Balle2018Transform:
+    """g_a, h_a and g_s on one device, in one precision.
+
+    `tensors` holds CompressAI's names; `precision` is torch.bfloat16 or torch.float32. With bfloat16, only the middle
+    layers' matrix products and what is stored between them are half as wide.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, npt.NDArray[np.floating]], device: torch.device, precision: torch.dtype
+    ) -> None:
+        self._tensors = tensors
+        self.device = device
+        half, full = precision, torch.float32
+        self._g_a = self._convolutions("g_a", (full, half, half, full))
+        self._g_a_norm = self._norms("g_a", (half, half, full), inverse=False)
+        self._g_s = self._convolutions("g_s", (full, full))
+        self._g_s_phases = _phases(self._tensor("g_s.4.weight"), self._tensor("g_s.4.bias"), half)
+        self._g_s_norm = self._norms("g_s", (full, half, full), inverse=True)
+        self._h_a = self._convolutions("h_a", (full, full, full))
+        self._g_s_last = self._subpixel("g_s.6")
+        self._g_a[0] = (self._g_a[0][0] / 255.0, self._g_a[0][1])
+        self.channels = len(self._g_a[-1][1])
+
+    def _tensor(self, name: str) -> Tensor:
+        if name not in self._tensors:
+            raise BadModelFile(f"expected the tensor {name}, got a model without it")
+        return torch.from_numpy(self._tensors[name].astype(np.float32)).to(self.device)
+
+    def _convolutions(self, name: str, dtypes: Sequence[torch.dtype]) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of each convolution; they alternate with normalisations, or with ReLUs in h_a."""
+        layers = []
+        for index, dtype in enumerate(dtypes):
+            weight = to_precision(self._tensor(f"{name}.{2 * index}.weight"), dtype)
+            layers.append((weight, self._tensor(f"{name}.{2 * index}.bias").to(dtype)))
+        return layers
+
+    def _norms(self, name: str, outs: Sequence[torch.dtype], inverse: bool) -> list[Gdn]:
+        betas, gammas = ([self._tensor(f"{name}.{i}.{part}") for i in (1, 3, 5)] for part in ("beta", "gamma"))
+        return [Gdn(b, g, inverse, out) for b, g, out in zip(betas, gammas, outs, strict=True)]
+
+    def _subpixel(self, name: str) -> tuple[Tensor, Tensor]:
+        """A stride-2 transposed 5x5 convolution to 3 channels as a 3x3 convolution to 12 and a pixel shuffle."""
+        weight, bias = self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias")
+        phases = weight.new_zeros(weight.shape[1], 2, 2, weight.shape[0], 3, 3)
+        for k in range(5):
+            for l in range(5):  # noqa: E741 - k, l are the kernel's row and column
+                row, column = (k % 2 + 2 - k) // 2 + 1, (l % 2 + 2 - l) // 2 + 1
+                phases[:, k % 2, l % 2, :, row, column] = weight[:, :, k, l].T
+        flat = phases.flatten(0, 2) * 255.0
+        return flat.to(memory_format=torch.channels_last), bias.repeat_interleave(4) * 255.0
+
+    @torch.inference_mode()
+    def analysis(self, pixels: Tensor) -> Tensor:
+        """x -> y: uint8 (rows, columns, 3), sides multiples of 16, to float32 (M, rows / 16, columns / 16)."""
+        x = self._first_stage(pixels.to(self.device).permute(2, 0, 1)[None].float())
+        for (weight, bias), norm in zip(self._g_a[1:-1], self._g_a_norm[1:], strict=True):
+            x = norm(F.conv2d(x.to(weight.dtype), weight, bias, stride=2, padding=2))
+        return F.conv2d(x, *self._g_a[-1], stride=2, padding=2)[0]
+
+    def _first_stage(self, x: Tensor) -> Tensor:
+        """Convolution and normalisation band by band: the float32 features between them never leave the cache."""
+        (weight, bias), norm = self._g_a[0], self._g_a_norm[0]
+        shape = (1, len(bias), x.shape[2] // 2, x.shape[3] // 2)
+        result = torch.empty(shape, dtype=norm.out, device=self.device, memory_format=torch.channels_last)
+        padded = F.pad(x, (2, 2, 2, 2)).contiguous(memory_format=torch.channels_last)
+        for band in bands(*shape[2:]):
+            seen = padded[:, :, 2 * band.start : 2 * band.stop + 3]
+            result[:, :, band] = norm.normalise(F.conv2d(seen, weight, bias, stride=2))
+        return result
+
+    @torch.inference_mode()
+    def hyper_analysis(self, y: Tensor) -> Tensor:
+        """y -> z: float32 (M, rows, columns) to (N, ceil(rows / 4), ceil(columns / 4))."""
+        (first, b_0), (second, b_1), (third, b_2) = self._h_a
+        x = F.relu_(F.conv2d(y.to(self.device).abs()[None], first, b_0, padding=1))
+        x = F.relu_(F.conv2d(x, second, b_1, stride=2, padding=2))
+        return F.conv2d(x, third, b_2, stride=2, padding=2)[0]
+
+    @torch.inference_mode()
+    def synthesis(self, y_hat: Tensor) -> Tensor:
+        """y_hat -> x_hat: (M, rows, columns) integers to uint8 (16 rows, 16 columns, 3)."""
+        x = y_hat.to(self.device)[None].float().contiguous(memory_format=torch.channels_last)
+        for (weight, bias), norm in zip(self._g_s, self._g_s_norm[:2], strict=True):
+            x = norm(F.conv_transpose2d(x, weight, bias, stride=2, padding=2, output_padding=1))
+        return self._last_stages([F.conv2d(x, *phase, padding=1) for phase in self._g_s_phases]).cpu()
+
+    def _last_stages(self, phases: list[Tensor]) -> Tensor:
+        """Normalisation and the convolution to pixels, band by band with one row of halo.
+
+        `phases` are the third transposed convolution's four output phases, interleaved here as they are needed.
+        """
+        rows, columns = 2 * (phases[0].shape[2]), 2 * (phases[0].shape[3])
+        pixels = torch.empty(2 * rows, 2 * columns, 3, dtype=torch.uint8, device=self.device)
+        for band in bands(rows, columns, 2 * _BAND_PIXELS):  # larger, because each computes its halo as well
+            top, bottom = max(0, band.start - 1), min(rows, band.stop + 1)
+            features = self._g_s_norm[2].normalise(_interleave(phases, top, bottom))
+            missing = (top - band.start + 1, band.stop + 1 - bottom)  # halo rows beyond the picture
+            if any(missing):
+                features = F.pad(features, (0, 0, *missing))
+            part = F.pixel_shuffle(F.conv2d(features, *self._g_s_last, padding=(0, 1)), 2)
+            part = part[0].round_().clamp_(0, 255).to(torch.uint8)
+            pixels[2 * band.start : 2 * band.stop] = part.permute(1, 2, 0)
+        return pixels
+
+    def analyse_rows(self, pixels: Tensor, start: int, stop: int) -> Tensor:
+        """Latent rows [start, stop) of a whole padded picture, tile by tile: float32 (M, stop - start, columns)."""
+        rows, columns = pixels.shape[0] // LATENT_UNIT, pixels.shape[1] // LATENT_UNIT
+        y = torch.empty(self.channels, stop - start, columns)
+        for row in spans(start, stop, rows, TILE, HALO):
+            for column in spans(0, columns, columns, TILE, HALO):
+                tile = self.analysis(pixels[row.window(LATENT_UNIT), column.window(LATENT_UNIT)])
+                core = tile[:, row.core_in_window(1), column.core_in_window(1)]
+                y[:, row.start - start : row.stop - start, column.core(1)] = core
+        return y
+
+    def synthesise(self, y_hat: Tensor) -> Tensor:
+        """A whole picture from all its latents, tile by tile: uint8 (16 rows, 16 columns, 3)."""
+        _, rows, columns = y_hat.shape
+        pixels = torch.empty(rows * LATENT_UNIT, columns * LATENT_UNIT, 3, dtype=torch.uint8)
+        for row in spans(0, rows, rows, TILE, HALO):
+            for column in spans(0, columns, columns, TILE, HALO):
+                tile = self.synthesis(y_hat[:, row.window(1), column.window(1)])
+                core = tile[row.core_in_window(LATENT_UNIT), column.core_in_window(LATENT_UNIT)]
+                pixels[row.core(LATENT_UNIT), column.core(LATENT_UNIT)] = core
+        return pixels
