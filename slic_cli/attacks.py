@@ -1,11 +1,14 @@
 """Edits an attacker might make to a decoded picture before it is compressed again.
 
 The first eight are those of Huang & Wu 2025; darken and copy-border come from its reference code, resize and
-webp from everyday sharing. Each is declared once, by an @_edit that parser, labels and help go by.
+webp from everyday sharing. These twelve are what "all" stands for; those after them are asked for by name. Each is
+declared once, by an @_edit that parser, labels and help go by.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -14,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps, features
 
 from slic_cli.errors import UsageError
+from slic_cli.local_edits import Box, centre_box, inpaint_box, splice_box
 
 Pixels = npt.NDArray[np.uint8]
 Picture = Image.Image
@@ -47,14 +51,20 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Edit:
-    """A kind of edit: `run(picture, **values)` gives the edited RGB picture, a new one."""
+    """A kind of edit: `run(picture, **values)` gives the edited RGB picture, a new one.
+
+    `common` edits are those of "all". An edit of a part of the picture has `area(height, width, **values)`, the box
+    outside which no pixel changes.
+    """
 
     summary: str
     parameters: dict[str, Parameter]
     run: Callable[..., Picture]
+    common: bool = True
+    area: Callable[..., Box] | None = None
 
 
-EDITS: dict[str, Edit] = {}  # by name, in the order in which "all" applies them
+EDITS: dict[str, Edit] = {}  # by name, in the order in which "all" applies the common ones
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,12 @@ class Attack:
         return " ".join([self.name, *(p.shown.format(f"{value:.15g}") for p, value in strengths if value)])
 
     @property
+    def text(self) -> str:
+        """What parse_attack reads as this attack, every strength given, such as "jpeg:quality=85"."""
+        settings = ",".join(f"{key}={value:.15g}" for key, value in self.parameters.items())
+        return f"{self.name}:{settings}" if settings else self.name
+
+    @property
     def slug(self) -> str:
         """The label as part of a file name, such as "jpeg-85" or "affine-10deg-x0.95-10px"."""
         return self.label.replace(" ", "-")
@@ -95,6 +111,11 @@ class Attack:
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
             raise ValueError(f"expected uint8 (H, W, 3) pixels, got {pixels.dtype} {pixels.shape}")
         return np.array(EDITS[self.name].run(Image.fromarray(pixels), **self.parameters))
+
+    def area(self, height: int, width: int) -> Box | None:
+        """Of an edit of a part, the box that it changes in a picture of that size; None where all may change."""
+        area = EDITS[self.name].area
+        return area(height, width, **self.parameters) if area else None
 
 
 def parse_attack(text: str) -> Attack:
@@ -113,8 +134,9 @@ def parse_attack(text: str) -> Attack:
 
 
 def parse_attacks(texts: Sequence[str]) -> list[Attack]:
-    """As parse_attack for each, in order and without repeats; "all" is every edit at its default strength."""
-    groups = (map(Attack, EDITS) if text.strip() == "all" else [parse_attack(text)] for text in texts)
+    """As parse_attack for each, in order and without repeats; "all" is every common edit at its default strength."""
+    common = [name for name, edit in EDITS.items() if edit.common]
+    groups = (map(Attack, common) if text.strip() == "all" else [parse_attack(text)] for text in texts)
     return list(dict.fromkeys(attack for group in groups for attack in group))
 
 
@@ -128,11 +150,23 @@ def describe() -> str:
     return "\n".join(lines)
 
 
-def _edit(summary: str, *parameters: Parameter) -> Callable[[Callable[..., Picture]], Callable[..., Picture]]:
+def missing_format(name: str) -> str | None:
+    """The package without which an edit cannot be made here, or None where it can."""
+    if name in ("webp", "avif"):
+        return None if features.check(name) else f"a Pillow with {name.upper()}"
+    if name == "jxl":
+        return None if importlib.util.find_spec("pillow_jxl") else "pillow-jxl-plugin"
+    return None
+
+
+def _edit(
+    summary: str, *parameters: Parameter, common: bool = True, area: Callable[..., Box] | None = None
+) -> Callable[[Callable[..., Picture]], Callable[..., Picture]]:
     """Declares the function below it as an edit of the same name."""
 
     def register(run: Callable[..., Picture]) -> Callable[..., Picture]:
-        EDITS[run.__name__[1:].replace("_", "-")] = Edit(summary, {p.name: p for p in parameters}, run)
+        name = run.__name__[1:].replace("_", "-")
+        EDITS[name] = Edit(summary, {p.name: p for p in parameters}, run, common, area)
         return run
 
     return register
@@ -247,3 +281,93 @@ def _resize(picture: Picture, scale: float, back: float) -> Picture:
 @_edit("WebP file, lossy", Parameter("quality", 80, 1, 100, "encoder setting", "{}", step=1))
 def _webp(picture: Picture, quality: float) -> Picture:
     return _through_file(picture, "WEBP", quality=int(quality))
+
+
+def _quality(default: float) -> Parameter:
+    return Parameter("quality", default, 1, 100, "encoder setting", "{}", step=1)
+
+
+@_edit("AVIF file, lossy", _quality(60), common=False)
+def _avif(picture: Picture, quality: float) -> Picture:
+    return _through_installed(picture, "AVIF", quality=int(quality))
+
+
+@_edit("JPEG XL file, lossy", _quality(80), common=False)
+def _jxl(picture: Picture, quality: float) -> Picture:
+    return _through_installed(picture, "JXL", quality=int(quality))
+
+
+def _through_installed(picture: Picture, file_format: str, **options: Any) -> Picture:
+    """As _through_file, for a format that not every installation can write. Raises UsageError."""
+    missing = missing_format(file_format.lower())
+    if missing:
+        raise UsageError(f"{file_format.lower()}: expected {missing}, got an installation without it")
+    if file_format == "JXL":
+        importlib.import_module("pillow_jxl")  # makes itself known to Pillow
+    return _through_file(picture, file_format, **options)
+
+
+@_edit(
+    "keeps the central part, cut on the codec's grid of 16 pixels",
+    Parameter("fraction", 0.9, 0.01, 1, "share of each side that is kept", "{}"),
+    common=False,
+)
+def _crop_grid(picture: Picture, fraction: float) -> Picture:
+    width, height = (max(1, round(length * fraction)) for length in picture.size)
+    left, top = ((length - kept) // 2 // 16 * 16 for length, kept in zip(picture.size, (width, height), strict=True))
+    return picture.crop((left, top, left + width, top + height))
+
+
+@_edit(
+    "rotates about the centre (bicubic) and cuts off what is not covered",
+    Parameter("degrees", 5, -45, 45, "rotation, anticlockwise", "{}deg"),
+    common=False,
+)
+def _rotate(picture: Picture, degrees: float) -> Picture:
+    cos, sin = math.cos(math.radians(abs(degrees))), math.sin(math.radians(abs(degrees)))
+    width, height = picture.size
+    # The largest upright part of the picture's own shape that lies inside the rotated picture.
+    share = min(width / (width * cos + height * sin), height / (width * sin + height * cos))
+    kept = [max(1, math.floor(length * share + 1e-9)) for length in picture.size]
+    left, top = (width - kept[0]) // 2, (height - kept[1]) // 2
+    turned = picture.rotate(degrees, Image.Resampling.BICUBIC)
+    return turned.crop((left, top, left + kept[0], top + kept[1]))
+
+
+@_edit(
+    "adds Gaussian noise",
+    Parameter("sigma", 2, 0.1, 100, "standard deviation, of 255", "s={}"),
+    Parameter("seed", 0, 0, 2**32 - 1, "of the random numbers", "seed={}", step=1),
+    common=False,
+)
+def _noise(picture: Picture, sigma: float, seed: float) -> Picture:
+    pixels = np.array(picture)
+    added = np.random.default_rng(int(seed)).normal(0, sigma, pixels.shape)
+    return Image.fromarray(np.clip(np.rint(pixels + added), 0, 255).astype(np.uint8))
+
+
+@_edit(
+    "as a screenshot: scaled (bilinear), with another gamma",
+    Parameter("scale", 0.9, 0.05, 2, "magnification", "x{}"),
+    Parameter("gamma", 1.1, 0.2, 5, "above 1 brightens", "gamma={}"),
+    common=False,
+)
+def _screenshot(picture: Picture, scale: float, gamma: float) -> Picture:
+    size = [max(1, round(length * scale)) for length in picture.size]
+    curve = [round(255 * (value / 255) ** (1 / gamma)) for value in range(256)]
+    return picture.resize(size, Image.Resampling.BILINEAR).point(curve * 3)
+
+
+_SHARE = Parameter("share", 0.25, 0.02, 0.9, "of each side that the changed part takes", "{}")
+
+
+@_edit("puts another part of the picture, mirrored, seamlessly into its middle", _SHARE, common=False, area=centre_box)
+def _splice(picture: Picture, share: float) -> Picture:
+    pixels = np.array(picture)
+    return Image.fromarray(splice_box(pixels, centre_box(*pixels.shape[:2], share)))
+
+
+@_edit("removes the middle and fills it smoothly from its border", _SHARE, common=False, area=centre_box)
+def _inpaint(picture: Picture, share: float) -> Picture:
+    pixels = np.array(picture)
+    return Image.fromarray(inpaint_box(pixels, centre_box(*pixels.shape[:2], share)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -269,6 +270,91 @@ def attack(
         attack_run.run(inputs[index], picture, codec, plan[index], console)
 
     return _each(console, inputs, work)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="Recipe: a name of --list, or a .toml file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of photographs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the run. Default: runs/NAME.")] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage: base, jpeg-sim or slic; repeatable.")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="Weights for the first stage: pretrained, or a file.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model. Default: the recipe's.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Training time of all stages together.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of all stages together.")] = None,
+    backbone: Annotated[
+        Path | None, typer.Option(envvar="SLIC_VGG16", help="VGG16 weights, for lpips, dists and vgg.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out was stopped.")] = False,
+    register: Annotated[bool, typer.Option(help="Make the model known by its name.")] = True,
+    list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model from a folder of photographs, stage by stage, and register it. Needs the extra `train`."""
+    from slic_cli import training_run
+
+    console = Console(quiet, as_json)
+    if list_recipes:
+        training_run.print_recipes(console)
+        return
+    if recipe is None or data is None:
+        raise UsageError("train: expected a recipe and --data FOLDER (see slic train --list)")
+    request = training_run.Request(recipe, name, minutes, steps)
+    places = {"data": data, "out": out, "backbone": backbone, "start": start, "stages": tuple(stage or ())}
+    choices = {"device": device, "precision": precision, "resume": resume, "force": force, "register": register}
+    training_run.train(request, places | choices, console)
+
+
+@app.command()
+def evaluate(
+    inputs: Annotated[list[str], typer.Argument(metavar="DIR...", help="Directories of photographs, or files.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="Model to evaluate; repeatable. Default: all registered ones that self-destruct.",
+            autocompletion=_model_names,
+        ),
+    ] = None,
+    tables: Annotated[
+        str, typer.Option(help="Which: 3, 4, 5 as in the paper, rd curves, harmless, sheets.")
+    ] = "3,4,5,rd,harmless,sheets",
+    op: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--op",
+            metavar="NAME[:key=value,...]",
+            help="Edit, as for attack; repeatable. Default: those of docs/attacks.md.",
+            autocompletion=_edit_names,
+        ),
+    ] = None,
+    output: Annotated[
+        str, typer.Option("-o", "--out", "--output", help="Directory of the report and its records.")
+    ] = "report",
+    backbone: Annotated[
+        str | None, typer.Option(help="VGG16 weights, for LPIPS as well; needs the extra 'train'.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Photographs of each directory at most.")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Begin anew instead of going on.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure models as the paper does, and write a report; a run that was stopped goes on where it was."""
+    from pathlib import Path
+
+    from slic_cli.evaluation.run import Request, evaluate
+
+    weights = Path(backbone) if backbone else None
+    request = Request(inputs, model or (), tables, op or (), Path(output), weights, limit, device, precision, force)
+    evaluate(request, Console(quiet, as_json))
 
 
 @app.command()

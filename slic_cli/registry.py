@@ -1,7 +1,8 @@
 """Which models there are: name -> ModelSpec, read from the headers of safetensors files.
 
-Models come from three places, and the first that knows a name wins: a path given by the user, the directories in the
-environment variable SLIC_MODELS (separated like PATH), and the weights this package ships. Only headers are read
+Models come from four places, and the first that knows a name wins: a path given by the user, the directories in the
+environment variable SLIC_MODELS (separated like PATH), the user's own models (slic/models in the XDG data directory;
+`slic train` puts them there), and the weights this package ships. Only headers are read
 here, with the standard library, so that listing models costs nothing; the tensors are loaded where they are used.
 """
 
@@ -104,10 +105,19 @@ def _shipped_directory() -> Path:
     return inside if inside.is_dir() else package.parent / "weights"
 
 
+def _given_directories() -> list[Path]:
+    return [Path(part) for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+
+
+def own_models_directory() -> Path:
+    """Where the user's own models go: the first of SLIC_MODELS, else the user's data directory."""
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111 - never raises
+    return next(iter(_given_directories()), Path(data) / "slic" / "models")
+
+
 def search_path() -> list[Path]:
     """Directories that are searched for models, first match first."""
-    given = os.environ.get(MODELS_VARIABLE, "")
-    return [Path(part) for part in given.split(os.pathsep) if part] + [_shipped_directory()]
+    return list(dict.fromkeys([*_given_directories(), own_models_directory(), _shipped_directory()]))
 
 
 def _files() -> Iterator[Path]:

@@ -1,0 +1,46 @@
+"""What all distances share: the check of their inputs, and float32 for everything but VGG."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+MIN_SIDE = 64  # pixels
+LUMA = (0.299, 0.587, 0.114)  # of R, G and B (BT.601)
+Pair = tuple[Tensor, Tensor]
+
+
+class Distance(nn.Module):
+    """Two float32 batches (n, 3, h, w) in [0, 1] to n distances; see make_distance.
+
+    `features` runs under the caller's autocast, `compare` always in float32.
+    """
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Raises ValueError for batches that are no pictures of one shape of at least MIN_SIDE pixels a side."""
+        wanted = x.ndim == 4 and x.shape[1] == 3 and min(x.shape[2:]) >= MIN_SIDE and x.dtype == torch.float32
+        if not wanted or x.shape != y.shape or x.dtype != y.dtype:
+            got = f"{x.dtype} {tuple(x.shape)} and {y.dtype} {tuple(y.shape)}"
+            raise ValueError(f"expected two float32 batches (n, 3, >= {MIN_SIDE}, >= {MIN_SIDE}), got {got}")
+        features = self.features(x, y)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.compare(features)
+
+    def features(self, x: Tensor, y: Tensor) -> list[Pair]:
+        """What is compared: float32 maps (n, channels, rows, columns) of `x` and of `y`, by default the pictures."""
+        return [(x, y)]
+
+    def compare(self, features: list[Pair]) -> Tensor:
+        """The distances, (n,) float32."""
+        raise NotImplementedError
+
+
+def luma(x: Tensor) -> Tensor:
+    """(n, 3, h, w) RGB to (n, 1, h, w) luma, in the same range."""
+    red, green, blue = x.split(1, 1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+def soft_root(x: Tensor, softness: float = 1e-6) -> Tensor:
+    """sqrt(x) for x >= 0, less at most `softness`, with a finite slope at 0 and exactly 0 there."""
+    return (x + softness * softness).sqrt() - softness

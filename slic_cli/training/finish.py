@@ -1,0 +1,94 @@
+"""The last stage: from a trained codec to a model file with measured figures, under a name that encode knows."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slic_cli.attacks import parse_attack
+from slic_cli.codec import Codec
+from slic_cli.console import Console
+from slic_cli.container import serialise
+from slic_cli.export import export_model
+from slic_cli.files import write_atomically
+from slic_cli.metrics import bits_per_pixel, psnr_db
+from slic_cli.outputs import make_directory
+from slic_cli.registry import own_models_directory, read_spec
+from slic_cli.training.hyperprior import Hyperprior
+from slic_cli.training.photographs import Photographs
+from slic_cli.training.recipe import Recipe
+from slic_cli.training.reporting import last_rows
+from slic_cli.training.validation import EDITS
+
+if TYPE_CHECKING:
+    from slic_cli.training.run import Settings
+
+_CEILING_DB = 100.0
+
+
+def export_run(
+    recipe: Recipe, out: Path, codec: Hyperprior, photographs: Photographs, settings: Settings, console: Console
+) -> dict[str, Any]:
+    """Write OUT/NAME.safetensors with what the real codec does to the held-out photographs, and register it."""
+    metadata = _metadata(recipe, out, codec, photographs)
+    arrays = codec.folded()
+    name = f"{recipe.model.name}.safetensors"
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        draft = Path(scratch) / name
+        export_model(draft, arrays, metadata, force=True)
+        figures = measure(draft, photographs, settings.device)
+    path = out / name
+    export_model(path, arrays, metadata | {key: f"{value:.3f}" for key, value in figures.items()}, force=True)
+    spec = read_spec(path)
+    record = {"model": spec.name, "path": str(path), "digest": spec.digest, **figures}
+    if settings.register:
+        record["registered"] = str(_register(path, settings.force or settings.resume))
+    console.log(f"{path}: {', '.join(f'{key} {value:.2f}' for key, value in figures.items())}")
+    return record
+
+
+def _metadata(recipe: Recipe, out: Path, codec: Hyperprior, photographs: Photographs) -> dict[str, str]:
+    model, rows = recipe.model, last_rows(out)
+    steps = {f"steps_{stage.replace('-', '_')}": str(row["step"]) for stage, row in rows.items()}
+    return {
+        "architecture": model.architecture,
+        "quality": str(model.quality),
+        "metric": recipe.slic.metric if recipe.slic and "slic" in rows else "none",
+        "N": str(model.n),
+        "M": str(model.m),
+        "gain": repr(codec.gain),
+        "recipe": model.name,
+        "photographs": str(len(photographs.train)),
+        **steps,
+    }
+
+
+def measure(path: Path, photographs: Photographs, device: str) -> dict[str, float]:
+    """Means over the held-out photographs, from real files and real edits: rate and re-compression PSNR."""
+    codec = Codec(read_spec(path), device)
+    rows = [_measure_one(codec, np.ascontiguousarray(photo.permute(1, 2, 0).cpu())) for photo in photographs.validation]
+    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+
+
+def _measure_one(codec: Codec, pixels: Any) -> dict[str, float]:
+    file = codec.encode(pixels)
+    first = codec.decode(file)
+    row = {
+        "validation_bpp": bits_per_pixel(len(serialise(file)), *pixels.shape[:2]),
+        "validation_psnr_db": min(_CEILING_DB, psnr_db(pixels, first)),
+        "validation_clean_db": min(_CEILING_DB, psnr_db(first, codec.recompress(first)[1])),
+    }
+    for edit in map(parse_attack, EDITS):
+        edited = edit.apply(first)
+        row[f"validation_{edit.slug}_db"] = min(_CEILING_DB, psnr_db(edited, codec.recompress(edited)[1]))
+    return row
+
+
+def _register(path: Path, force: bool) -> Path:
+    """A copy where the registry looks; an older one of that name is replaced only if asked for."""
+    target = make_directory(own_models_directory()) / path.name
+    write_atomically(target, path.read_bytes(), force)
+    return target

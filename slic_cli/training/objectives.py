@@ -1,0 +1,97 @@
+"""What each stage minimises: modules from a batch of crops to a loss and the figures worth watching."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slic_cli.training.attacker import Attacker
+from slic_cli.training.hyperprior import Coded, Hyperprior
+from slic_cli.training.recipe import BaseTable, SlicTable
+from slic_cli.training.rounding import to_eight_bits
+
+Figures = dict[str, Tensor]
+_NEARLY_EQUAL = 1e-5  # the distance at which -log stops growing
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A step's `loss`, to be minimised, and its `figures`, detached scalars."""
+
+    loss: Tensor
+    figures: Figures
+
+
+def rate_distortion(coded: Coded, x: Tensor, rate_weight: float) -> Terms:
+    """R + lambda 255^2 MSE, R in bits per pixel (Balle et al. 2018, eq. 8; CompressAI's units)."""
+    bpp = coded.bits / (x.shape[0] * x.shape[2] * x.shape[3])
+    mse = F.mse_loss(coded.pictures, x)
+    return Terms(bpp + rate_weight * 255**2 * mse, {"bpp": bpp.detach(), "mse": mse.detach()})
+
+
+def _with_quantiles(codec: Hyperprior, loss: Tensor, figures: Figures) -> Terms:
+    """The prior's quantiles learn beside everything else; what is watched is the loss without them."""
+    return Terms(loss + codec.quantile_loss(), {"loss": loss.detach(), **figures})
+
+
+class BaseObjective(nn.Module):
+    """The vanilla codec."""
+
+    def __init__(self, codec: Hyperprior, table: BaseTable, rate_weight: float) -> None:
+        super().__init__()
+        self.codec, self.table, self.rate_weight = codec, table, rate_weight
+
+    def forward(self, x: Tensor, draw: random.Random, progress: float) -> Terms:
+        """Terms for crops (n, 3, h, w) in [0, 1] at `progress`, 0 to 1, of the stage."""
+        del draw
+        terms = rate_distortion(self.codec(x, progress < self.table.noisy_share), x, self.rate_weight)
+        return _with_quantiles(self.codec, terms.loss, terms.figures)
+
+
+class SlicObjective(nn.Module):
+    """The codec that destroys its own output: equations 5 and 6 of Huang & Wu 2025.
+
+    R + lambda D + alpha [relu(tau - d(x1, x2)) + relu(tau - d(u(x1), codec(u(x1))))], x1 the 8-bit first decode, u a
+    drawn edit. Both decodes are rounded straight through, so that what is learnt survives a file.
+    """
+
+    def __init__(
+        self, codec: Hyperprior, distance: nn.Module, attacker: Attacker, table: SlicTable, weights: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self.codec, self.distance, self.table = codec, distance, table
+        self.attacker = attacker
+        self.rate_weight, self.alpha = weights
+
+    def forward(self, x: Tensor, draw: random.Random, progress: float) -> Terms:
+        """Terms for crops (n, 3, h, w) in [0, 1] at `progress`, 0 to 1, of the stage."""
+        coded = self.codec(x)
+        terms = rate_distortion(coded, x, self.rate_weight)
+        if not self.alpha:
+            return _with_quantiles(self.codec, terms.loss, terms.figures)
+        adversarial, distances = self._adversarial(to_eight_bits(coded.pictures), draw, progress)
+        return _with_quantiles(self.codec, terms.loss + self.alpha * adversarial, terms.figures | distances)
+
+    def _adversarial(self, x1: Tensor, draw: random.Random, progress: float) -> tuple[Tensor, Figures]:
+        """Both relu terms of equation 5, and the mean distance of the clean and of the edited pictures."""
+        edited = self.attacker(x1, draw)
+        both = self.table.passes == "both"
+        u = torch.cat([x1, edited.pictures]) if both else edited.pictures
+        distances = self.distance(u, self.codec.recompress(u))
+        terms = self._term(distances, progress)
+        figures = {f"d_{name}": d.mean().detach() for name, d in edited.by_name(distances[-len(x1) :])}
+        if both:
+            clean = len(x1)
+            figures["d_clean"] = distances[:clean].mean().detach()
+            return terms[:clean].mean() + terms[clean:].mean(), figures
+        return 2 * terms.mean(), figures
+
+    def _term(self, distances: Tensor, progress: float) -> Tensor:
+        """Equation 6; at first -log, because relu(tau - d) has almost no gradient while d is near 0."""
+        if progress < self.table.log_share:
+            return self.table.log_weight * F.relu(-torch.log(distances / self.table.tau + _NEARLY_EQUAL))
+        return F.relu(self.table.tau - distances)

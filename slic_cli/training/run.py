@@ -1,0 +1,220 @@
+"""`slic train`: the stages of a recipe one after another in a run's directory, then the export.
+
+A run's directory holds recipe.toml, metrics.jsonl, pictures/, a checkpoint for each stage (base.ckpt, jpeg-sim.ckpt,
+slic.ckpt), unet-jpeg.safetensors, plot.png and the model, NAME.safetensors.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from slic_cli.codec import choose_device, choose_precision
+from slic_cli.console import Console
+from slic_cli.errors import OutputExists, UsageError
+from slic_cli.files import write_atomically
+from slic_cli.outputs import make_directory
+from slic_cli.registry import find_model, list_models
+from slic_cli.training.finish import export_run
+from slic_cli.training.hyperprior import Hyperprior, best_gain
+from slic_cli.training.jpeg_stage import jpeg_stage
+from slic_cli.training.loop import Stage, run_stage
+from slic_cli.training.photographs import Photographs, read_photographs
+from slic_cli.training.recipe import BaseTable, JpegSimTable, Recipe, SlicTable
+from slic_cli.training.reporting import Reporter, plot
+from slic_cli.training.stages import base_stage, slic_stage
+from slic_cli.training.start import KARHUNEN_LOEVE, read_weights, start_codec
+from slic_cli.training.unet_jpeg import UNetJpeg, save_unet
+from slic_cli.training.world import World, join_world, leave_world
+
+UNET_FILE = "unet-jpeg.safetensors"
+RECIPE_FILE = "recipe.toml"
+_START_CROPS, _START_SIZE = 128, 256
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a recipe is run: all that is not part of the recipe itself."""
+
+    data: Path
+    out: Path
+    stages: tuple[str, ...] = ()
+    start: str | None = None
+    backbone: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    resume: bool = False
+    force: bool = False
+    register: bool = True
+
+
+@dataclass
+class Run:
+    """A recipe on its way: what every stage needs."""
+
+    recipe: Recipe
+    settings: Settings
+    photographs: Photographs
+    world: World
+    report: Reporter
+    autocast: Callable[[], torch.autocast]
+
+    def checkpoint(self, stage: str) -> Path:
+        """Where a stage keeps itself."""
+        return self.settings.out / f"{stage}.ckpt"
+
+    def path_of_unet(self) -> Path:
+        """Where the jpeg-sim stage leaves its network."""
+        return self.settings.out / UNET_FILE
+
+
+def train(recipe: Recipe, text: str, settings: Settings, console: Console) -> dict[str, Any]:
+    """Run the stages of a recipe, and export; returns the record that --json prints.
+
+    `text` is the recipe as it was written, kept beside the weights. Raises every SlicError of the parts.
+    """
+    device = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    stages = list(settings.stages or recipe.stages)
+    for name in stages:
+        if recipe.stage(name) is None:
+            raise UsageError(f"--stage {name}: expected one of the recipe's: {', '.join(recipe.stages)}")
+    _check_name(recipe.model.name, settings)
+    world = join_world(device)
+    try:
+        quiet = console if world.leads else Console(quiet=True)
+        _prepare(settings, text, world)
+        photographs = read_photographs(settings.data, recipe.data, world.device)
+        quiet.log(
+            f"{len(photographs.train)} photographs to train on, {len(photographs.validation)} held out, "
+            f"{photographs.unreadable} unreadable, {photographs.too_small} too small; {world.device}, {precision}"
+        )
+        report = Reporter(settings.out, quiet, world.leads)
+        autocast = partial(torch.autocast, world.device.type, precision, precision != torch.float32)
+        run = Run(recipe, settings, photographs, world, report, autocast)
+        return _run_stages(run, stages, quiet)
+    finally:
+        leave_world(world)
+
+
+def _prepare(settings: Settings, text: str, world: World) -> None:
+    if not world.leads:
+        return
+    out = make_directory(settings.out)
+    there = sorted(path.name for path in out.glob("*.ckpt"))
+    if there and not (settings.resume or settings.force):
+        raise OutputExists(f"{out}: holds {', '.join(there)}; expected --resume, --force or another --out")
+    if not settings.resume:
+        for name in (*there, "metrics.jsonl"):
+            (out / name).unlink(missing_ok=True)
+    write_atomically(out / RECIPE_FILE, text.encode(), force=True)
+
+
+def _check_name(name: str, settings: Settings) -> None:
+    """Refuse now what would only fail after hours of training: a name that is taken."""
+    if not settings.register or settings.force or settings.resume:
+        return
+    taken = next((spec for spec in list_models()[0] if spec.name == name), None)
+    if taken:
+        raise OutputExists(f"a model {name} is registered already; expected --name, --no-register or --force")
+
+
+def _run_stages(run: Run, stages: list[str], console: Console) -> dict[str, Any]:
+    codec: Hyperprior | None = None
+    for name in stages:
+        if name == "jpeg-sim":
+            _finish(run, name, jpeg_stage(_table(run, JpegSimTable), run.photographs, run.recipe, run.world.device))
+        else:
+            codec = _new_codec(run, name)
+            _finish(run, name, _codec_stage(run, name, codec))
+    record: dict[str, Any] = {"out": str(run.settings.out), "stages": stages}
+    if run.world.leads:
+        plot(run.settings.out)
+        if codec is not None:
+            record |= export_run(run.recipe, run.settings.out, codec, run.photographs, run.settings, console)
+    return record
+
+
+def _finish(run: Run, name: str, stage: Stage) -> None:
+    """Train a stage to its end; a signal leaves from within, after saving."""
+    run.report.begin(name)
+    try:
+        run_stage(stage, run.checkpoint(name), run.world, run.report, run.autocast, run.settings.resume)
+    finally:
+        run.report.end()
+    if isinstance(stage.trained, UNetJpeg) and run.world.leads:
+        save_unet(run.path_of_unet(), stage.trained, {"recipe": run.recipe.model.name})
+
+
+def _table(run: Run, kind: type[Any]) -> Any:
+    return next(table for name in run.recipe.stages if type(table := run.recipe.stage(name)) is kind)
+
+
+def _codec_stage(run: Run, name: str, codec: Hyperprior) -> Stage:
+    if name == "base":
+        return base_stage(run.recipe, codec, run.photographs, run.autocast)
+    load = partial(_frozen_codec, run)
+    backbone, unet = run.settings.backbone, run.path_of_unet()
+    return slic_stage(run.recipe, _table(run, SlicTable), codec, run.photographs, run.autocast, backbone, load, unet)
+
+
+def _new_codec(run: Run, name: str) -> Hyperprior:
+    """The codec as a stage finds it: `--start`, the recipe's start, or what the base stage of this run left."""
+    model, draw = run.recipe.model, random.Random(f"{run.recipe.data.seed} start")
+    torch.manual_seed(draw.getrandbits(63))
+    codec = Hyperprior(model.n, model.m, best_gain(model.rate_weight))
+    size = min(_START_SIZE, run.recipe.data.patch)
+    crops = list(run.photographs.crops(draw, _START_CROPS, size).cpu())
+    start_codec(codec, _start(run, name), model, crops)
+    return codec.to(run.world.device).to(memory_format=torch.channels_last).train()
+
+
+def _start(run: Run, name: str) -> str:
+    own = run.checkpoint("base")
+    if run.settings.start and name == next(
+        iter(s for s in (run.settings.stages or run.recipe.stages) if s != "jpeg-sim")
+    ):
+        return run.settings.start
+    if name == "base":
+        return _table(run, BaseTable).start or KARHUNEN_LOEVE
+    start = _table(run, SlicTable).start
+    if not start and not own.is_file():
+        raise UsageError(
+            "slic: expected a codec to start from: --start, `start` in the recipe, or the base stage first"
+        )
+    return start or str(own)
+
+
+def _frozen_codec(run: Run, name: str) -> nn.Module:
+    """A vanilla codec for the noise attacker: "base" is this run's own, others are the registry's."""
+    model = run.recipe.model
+    codec = Hyperprior(model.n, model.m, best_gain(model.rate_weight))
+    if name == "base":
+        start_codec(codec, str(run.checkpoint("base")), model, [])
+    else:
+        path = find_model(name).path
+        arrays, gain = read_weights(path)
+        n, m = arrays["g_a.0.weight"].shape[0], arrays["g_s.0.weight"].shape[0]
+        codec = Hyperprior(n, m)
+        codec.load_folded({**arrays, "spread": arrays.get("spread", torch.ones(m).numpy())}, gain or 1.0)
+    codec.to(run.world.device).eval().requires_grad_(False)
+    return _Recompress(codec)
+
+
+class _Recompress(nn.Module):
+    """A codec as an edit."""
+
+    def __init__(self, codec: Hyperprior) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Pictures through the codec and back."""
+        return self.codec.recompress(x)

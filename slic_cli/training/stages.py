@@ -1,0 +1,123 @@
+"""The stages of a recipe, put together for the loop: base, jpeg-sim, slic."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from slic_cli.training.attacker import Attacker
+from slic_cli.training.distances import make_distance
+from slic_cli.training.edits import make_edit
+from slic_cli.training.hyperprior import Hyperprior
+from slic_cli.training.objectives import BaseObjective, SlicObjective
+from slic_cli.training.photographs import Photographs
+from slic_cli.training.recipe import ALPHAS, BaseTable, ModelTable, Recipe, SlicTable, StageTable
+from slic_cli.training.validation import Validation, validate
+
+_QUANTILE_RATE = 1e-3  # CompressAI's learning rate of the auxiliary loss
+
+Groups = list[dict[str, Any]]
+
+
+@dataclass
+class CodecStage:
+    """A stage that trains the codec."""
+
+    name: str
+    table: StageTable
+    identity: Mapping[str, Any]
+    trained: Hyperprior
+    objective: nn.Module
+    photographs: Photographs
+    patch: int
+    hyper_rate: float
+    measure: Callable[[], Validation]
+
+    def parameter_groups(self) -> Groups:
+        """The codec's weights, the networks around the hyper-latents apart, and the prior's quantiles."""
+        plain: list[nn.Parameter] = []
+        hyper: list[nn.Parameter] = []
+        quantiles: list[nn.Parameter] = []
+        for name, parameter in self.trained.net.named_parameters():
+            if name.endswith(".quantiles"):
+                quantiles.append(parameter)
+            else:
+                (hyper if name.startswith(("h_", "entropy")) else plain).append(parameter)
+        return [
+            {"params": plain, "rate": 1.0, "clipped": True},
+            {"params": hyper, "rate": self.hyper_rate, "clipped": True},
+            {"params": quantiles, "rate": _QUANTILE_RATE / self.table.learning_rate, "clipped": False},
+        ]
+
+    def batch(self, draw: random.Random, count: int) -> Tensor:
+        """Crops of the training photographs."""
+        return self.photographs.crops(draw, count, self.patch)
+
+    def validate(self) -> Validation:
+        """As the stage's builder says."""
+        return self.measure()
+
+
+def identity_of(model: ModelTable, seed: int, gain: float) -> dict[str, Any]:
+    """What a checkpoint of the codec must agree with to be gone on from."""
+    return {"architecture": model.architecture, "n": model.n, "m": model.m, "gain": gain, "seed": seed}
+
+
+def base_stage(recipe: Recipe, codec: Hyperprior, photographs: Photographs, autocast: Any) -> CodecStage:
+    """Rate-distortion training of the vanilla codec."""
+    table = recipe.base or BaseTable(minutes=1.0)
+    rate_weight = recipe.model.rate_weight
+    return CodecStage(
+        "base",
+        table,
+        identity_of(recipe.model, recipe.data.seed, codec.gain),
+        codec,
+        BaseObjective(codec, table, rate_weight),
+        photographs,
+        recipe.data.patch,
+        table.hyper_rate,
+        partial(validate, codec, photographs.validation, rate_weight, autocast),
+    )
+
+
+def slic_stage(
+    recipe: Recipe,
+    table: SlicTable,
+    codec: Hyperprior,
+    photographs: Photographs,
+    autocast: Any,
+    backbone: Path | None,
+    load_codec: Callable[[str], nn.Module],
+    unet: Path,
+) -> CodecStage:
+    """Adversarial fine-tuning; `unet` is where the jpeg-sim stage leaves its network."""
+    device = codec.spread.device
+    rate_weight = recipe.model.rate_weight
+    alpha = ALPHAS[recipe.model.quality - 1] if table.alpha is None else table.alpha
+    distance = make_distance(table.metric, backbone).to(device)
+    edits = [make_edit(_with_unet(edit, unet), load_codec=load_codec) for edit in table.edits]
+    attacker = Attacker(edits, 0.0 if table.passes == "both" else table.clean_share, table.shift, table.group)
+    return CodecStage(
+        "slic",
+        table,
+        identity_of(recipe.model, recipe.data.seed, codec.gain),
+        codec,
+        SlicObjective(codec, distance, attacker, table, (rate_weight, alpha)),
+        photographs,
+        recipe.data.patch,
+        1.0,
+        partial(validate, codec, photographs.validation, rate_weight, autocast, distance, alpha),
+    )
+
+
+def _with_unet(edit: Mapping[str, Any], unet: Path) -> Mapping[str, Any]:
+    """The network that this run's own jpeg-sim stage made, where the recipe names no other."""
+    if edit.get("simulation") == "unet" and "weights" not in edit:
+        return {**edit, "weights": str(unet)}
+    return edit
