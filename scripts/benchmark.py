@@ -254,7 +254,7 @@ def integers(photos: Path, spec: ModelSpec) -> None:
     print(f"integer hyper-synthesis: {ours:.0f} bits, double precision: {exact:.0f} bits, cost {ours / exact - 1:.5%}")
 
 
-def _float_scales(tensors: dict[str, npt.NDArray[Any]], z_hat: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def _float_scales(tensors: dict[str, npt.NDArray[Any]], z_hat: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     from torch.nn import functional as F
 
     t = {name: torch.from_numpy(tensors[name].astype(np.float64)) for name in tensors if name.startswith("h_s")}

@@ -337,7 +337,7 @@ def _rotate(picture: Picture, degrees: float) -> Picture:
 @_edit(
     "adds Gaussian noise",
     Parameter("sigma", 2, 0.1, 100, "standard deviation, of 255", "s={}"),
-    Parameter("seed", 0, 0, 2**32 - 1, "of the random numbers", "seed={}", step=1),
+    Parameter("seed", 0, 0, 9999, "of the random numbers", "seed={}", step=1),
     common=False,
 )
 def _noise(picture: Picture, sigma: float, seed: float) -> Picture:
@@ -363,11 +363,9 @@ _SHARE = Parameter("share", 0.25, 0.02, 0.9, "of each side that the changed part
 
 @_edit("puts another part of the picture, mirrored, seamlessly into its middle", _SHARE, common=False, area=centre_box)
 def _splice(picture: Picture, share: float) -> Picture:
-    pixels = np.array(picture)
-    return Image.fromarray(splice_box(pixels, centre_box(*pixels.shape[:2], share)))
+    return Image.fromarray(splice_box(np.array(picture), centre_box(picture.height, picture.width, share)))
 
 
 @_edit("removes the middle and fills it smoothly from its border", _SHARE, common=False, area=centre_box)
 def _inpaint(picture: Picture, share: float) -> Picture:
-    pixels = np.array(picture)
-    return Image.fromarray(inpaint_box(pixels, centre_box(*pixels.shape[:2], share)))
+    return Image.fromarray(inpaint_box(np.array(picture), centre_box(picture.height, picture.width, share)))

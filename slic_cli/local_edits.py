@@ -28,7 +28,7 @@ def inpaint_box(pixels: Pixels, box: Box) -> Pixels:
 
 
 def splice_box(pixels: Pixels, box: Box) -> Pixels:
-    """A copy of uint8 (H, W, 3) whose box shows the mirrored upper left corner, its colours fitted to the surroundings."""
+    """A copy of uint8 (H, W, 3) whose box shows the mirrored upper left corner, its colours fitted to the border."""
     rows, columns = box[2] - box[0], box[3] - box[1]
     return _fill(pixels, box, pixels[:rows, :columns][:, ::-1].astype(np.float64))
 

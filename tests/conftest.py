@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from slic_cli.export import export_model
 
@@ -90,3 +91,17 @@ def photograph(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     noisy: npt.NDArray[Any] = base + random.normal(0, 6, base.shape)
     pixels: npt.NDArray[np.uint8] = np.clip(noisy, 0, 255).astype(np.uint8)
     return pixels
+
+
+def save_photographs(directory: Path, count: int, first_seed: int = 0, size: tuple[int, int] = (128, 192)) -> Path:
+    """`count` PNG files in `directory`, each a photograph of another seed."""
+    directory.mkdir(exist_ok=True)
+    for seed in range(first_seed, first_seed + count):
+        Image.fromarray(photograph(*size, seed)).save(directory / f"{seed:03d}.png")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def photograph_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five photographs."""
+    return save_photographs(tmp_path_factory.mktemp("photographs"), 5)

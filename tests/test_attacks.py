@@ -10,13 +10,24 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms
 
-from slic_cli.attacks import EDITS, Attack, describe, parse_attack, parse_attacks
+from slic_cli import attacks
+from slic_cli.attacks import EDITS, Attack, describe, missing_format, parse_attack, parse_attacks
 from slic_cli.errors import UsageError
 
 Pixels = npt.NDArray[np.uint8]
 
 PAPER = ["crop", "blur", "median", "lighten", "sharpen", "equalize", "affine", "jpeg"]
 OTHERS = ["darken", "copy-border", "resize", "webp"]
+FURTHER = ["avif", "jxl", "crop-grid", "rotate", "noise", "screenshot", "splice", "inpaint"]
+LOCAL = ["splice", "inpaint"]
+HERE = [name for name in PAPER + OTHERS + FURTHER if not missing_format(name)]
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    """Skips where an edit's file format cannot be written."""
+    return pytest.mark.skipif(missing_format(name) is not None, reason=f"needs {missing_format(name)}")
+
+
 DOCUMENT = Path(__file__).parents[1] / "docs" / "attacks.md"
 
 
@@ -38,11 +49,12 @@ def impulse(height: int, width: int, value: int, background: int = 0) -> Pixels:
 
 
 def test_all_is_every_edit_in_order() -> None:
-    assert [attack.name for attack in parse_attacks(["all"])] == PAPER + OTHERS == list(EDITS)
+    assert [attack.name for attack in parse_attacks(["all"])] == PAPER + OTHERS
+    assert list(EDITS) == PAPER + OTHERS + FURTHER
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (3, 17), (33, 31), (16, 16)])
-@pytest.mark.parametrize("name", [*PAPER, *OTHERS, "resize:back=1", "median:size=9", "blur:radius=20"])
+@pytest.mark.parametrize("name", [*HERE, "resize:back=1", "median:size=9", "blur:radius=20"])
 def test_every_edit_takes_every_size(name: str, shape: tuple[int, int]) -> None:
     pixels = noise(*shape)
     before = pixels.copy()
@@ -55,7 +67,7 @@ def test_every_edit_takes_every_size(name: str, shape: tuple[int, int]) -> None:
     assert np.array_equal(attack.apply(pixels), edited)
 
 
-@pytest.mark.parametrize("name", PAPER + OTHERS)
+@pytest.mark.parametrize("name", [name for name in HERE if name not in LOCAL])
 def test_every_edit_changes_a_picture(name: str) -> None:
     pixels = noise(40, 50)
     edited = Attack(name).apply(pixels)
@@ -198,6 +210,8 @@ def test_affine_shift_and_scale() -> None:
         ("jpeg", "JPEG", {"quality": 85}),
         ("jpeg:quality=60", "JPEG", {"quality": 60}),
         ("webp", "WEBP", {"quality": 80}),
+        pytest.param("avif", "AVIF", {"quality": 60}, marks=needs("avif")),
+        pytest.param("jxl", "JXL", {"quality": 80}, marks=needs("jxl")),
     ],
 )
 def test_file_formats_are_round_trips(text: str, file_format: str, options: dict[str, int]) -> None:
@@ -227,6 +241,92 @@ def test_resize_scales_and_can_scale_back() -> None:
     back = Attack("resize", {"back": 1}).apply(pixels)
     assert back.shape == pixels.shape
     assert 0 < np.abs(back.astype(int) - pixels).max() <= 6
+
+
+@pytest.mark.parametrize("name", ["avif", "jxl"])
+def test_a_missing_format_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attacks, "missing_format", lambda _: "a certain package")
+    with pytest.raises(UsageError, match=f"{name}: expected a certain package, got"):
+        Attack(name).apply(noise(8, 8))
+
+
+@pytest.mark.parametrize("length", range(1, 400, 7))
+def test_crop_on_the_grid(length: int) -> None:
+    columns = np.broadcast_to(np.arange(length)[None, :, None], (1, length, 3))
+    low, high = (columns % 256).astype(np.uint8), (columns // 256).astype(np.uint8)
+    kept = [Attack("crop-grid").apply(part)[0, :, 0].astype(int) for part in (low, high)]
+    positions = kept[0] + 256 * kept[1]
+    assert np.array_equal(positions, np.arange(max(1, round(0.9 * length))) + positions[0])
+    assert positions[0] % 16 == 0 and 0 <= (length - len(positions)) // 2 - positions[0] < 16
+
+
+@pytest.mark.parametrize("degrees", [-45, -10, -1, 0.1, 5, 10, 30, 45])
+@pytest.mark.parametrize("shape", [(90, 120), (120, 90), (101, 100)])
+def test_rotate_leaves_no_gaps_and_wastes_little(degrees: float, shape: tuple[int, int]) -> None:
+    edited = Attack("rotate", {"degrees": degrees}).apply(np.full((*shape, 3), 200, np.uint8))
+    assert edited[2:-2, 2:-2].min() == 200  # bicubic sampling may reach over the rim
+    assert edited.shape[1] / edited.shape[0] == pytest.approx(shape[1] / shape[0], rel=0.03)
+    angle = np.radians(abs(degrees))
+    reach = (
+        0.5 * (edited.shape[1] * np.cos(angle) + edited.shape[0] * np.sin(angle)),
+        0.5 * (edited.shape[1] * np.sin(angle) + edited.shape[0] * np.cos(angle)),
+    )
+    spare = shape[1] / 2 - reach[0], shape[0] / 2 - reach[1]
+    assert -0.01 <= min(spare) < 1.5  # the corners just touch the border of the picture that was rotated
+
+
+def test_rotate_turns_as_affine_does() -> None:
+    pixels = smooth(90, 120)
+    turned = Attack("rotate", {"degrees": 10}).apply(pixels)
+    other = parse_attack("affine:scale=1,shift=0").apply(pixels)
+    top, left = (90 - turned.shape[0]) // 2, (120 - turned.shape[1]) // 2
+    inside = other[top : top + turned.shape[0], left : left + turned.shape[1]].astype(int)
+    assert np.abs(inside - turned)[2:-2, 2:-2].max() <= 1
+
+
+def test_noise_has_its_deviation_and_its_seed() -> None:
+    grey = np.full((200, 200, 3), 128, np.uint8)
+    added = parse_attack("noise:sigma=5").apply(grey).astype(float) - 128
+    assert added.std() == pytest.approx(5, rel=0.02)
+    assert abs(added.mean()) < 0.1
+    other = parse_attack("noise:sigma=5,seed=1").apply(grey).astype(float) - 128
+    assert abs((added * other).mean()) < 0.5
+    assert np.corrcoef(added[..., 0].ravel(), added[..., 1].ravel())[0, 1] < 0.05
+
+
+def test_screenshot_scales_and_brightens() -> None:
+    assert Attack("screenshot").apply(smooth(50, 80)).shape == (45, 72, 3)
+    edited = parse_attack("screenshot:gamma=2,scale=0.5").apply(np.full((8, 8, 3), 64, np.uint8))
+    assert (edited == round(255 * (64 / 255) ** 0.5)).all()
+    same = parse_attack("screenshot:gamma=1,scale=1").apply(smooth())
+    assert np.array_equal(same, smooth())
+
+
+@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("shape", [(40, 60), (33, 31), (1, 1), (3, 200)])
+@pytest.mark.parametrize("share", [0.02, 0.25, 0.9])
+def test_local_edits_stay_in_their_area(name: str, shape: tuple[int, int], share: float) -> None:
+    pixels = noise(*shape)
+    attack = Attack(name, {"share": share})
+    area = attack.area(*shape)
+    assert area is not None
+    top, left, bottom, right = area
+    changed = (attack.apply(pixels) != pixels).any(axis=2)
+    assert changed.any() or shape == (1, 1)
+    changed[top:bottom, left:right] = False
+    assert not changed.any()
+    assert (bottom - top, right - left) == tuple(max(1, round(share * side)) for side in shape)
+
+
+def test_other_edits_have_no_area() -> None:
+    assert all(Attack(name).area(20, 30) is None for name in EDITS if name not in LOCAL)
+
+
+def test_text_is_parsed_again() -> None:
+    for text in [*EDITS, "affine:degrees=-7.25,scale=0.333", "noise:seed=9999", "crop:fraction=0.1"]:
+        attack = parse_attack(text)
+        assert parse_attack(attack.text) == attack
+    assert (Attack("jpeg").text, Attack("sharpen").text) == ("jpeg:quality=85", "sharpen")
 
 
 def test_parse_fills_in_defaults() -> None:
@@ -289,8 +389,8 @@ def test_parse_refuses_with_one_line(text: str, message: str) -> None:
 
 
 def test_the_ends_of_every_range_work() -> None:
-    for name, edit in EDITS.items():
-        for parameter in edit.parameters.values():
+    for name in HERE:
+        for parameter in EDITS[name].parameters.values():
             assert parameter.allows(parameter.default)
             for value in (parameter.minimum, parameter.maximum):
                 Attack(name, {parameter.name: value}).apply(noise(11, 12))

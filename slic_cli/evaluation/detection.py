@@ -1,10 +1,11 @@
-"""'This was decoded by SLIC', judged from the PSNR of a re-compression: what catches SLIC's pictures also accuses others.
+"""'This was decoded by SLIC', judged from the PSNR of a re-compression: what it catches, and whom it accuses wrongly.
 
 A picture is accused when its PSNR is at most a threshold: what self-destructs has a low one.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -31,4 +32,4 @@ def operating_curve(secured: Sequence[float], innocent: Sequence[float]) -> list
 
 def area_under(curve: Sequence[tuple[float, float]]) -> float:
     """The area under an operating curve: 1 tells all apart, 0.5 is a coin."""
-    return sum((right - left) * (low + high) / 2 for (left, low), (right, high) in zip(curve, curve[1:], strict=False))
+    return sum((right - left) * (low + high) / 2 for (left, low), (right, high) in itertools.pairwise(curve))

@@ -16,7 +16,7 @@ from slic_cli.errors import UsageError
 Pixels = npt.NDArray[np.uint8]
 
 NAMES = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jxl": "JPEG XL"}
-_QUALITIES = {
+QUALITIES = {
     "jpeg": (20, 40, 60, 75, 85, 92, 96, 98),
     "webp": (20, 50, 75, 90, 100),
     "avif": (30, 50, 65, 80, 90, 96),
@@ -27,7 +27,7 @@ _FULL_CHROMA_FROM = 85  # up to here files have half the chroma resolution, whic
 
 def coders() -> list[str]:
     """All settings that this installation can write, such as "jpeg:quality=75"."""
-    return [f"{name}:quality={q}" for name, qs in _QUALITIES.items() if not missing_format(name) for q in qs]
+    return [f"{name}:quality={q}" for name, qs in QUALITIES.items() if not missing_format(name) for q in qs]
 
 
 def name_of(coder: str) -> tuple[str, int]:

@@ -33,7 +33,7 @@ def table_harmless(results: Results) -> Iterator[Table]:
     )  # fmt: skip
     note = (
         "Photographs that never met SLIC and SLIC's first decodes, both edited alike, through `slic recompress`. The "
-        f"threshold is the lowest that catches {detection.CAUGHT:.0%} of SLIC's; a picture at or below it counts as SLIC's."
+        f"threshold is the lowest that catches {detection.CAUGHT:.0%} of SLIC's; a picture at or below it is accused."
     )
     for dataset in results.pictures:
         for spec in results.plan.secured:
@@ -49,8 +49,8 @@ def table_harmless(results: Results) -> Iterator[Table]:
 def _detection_row(label: str, secured: list[float], innocent: list[float]) -> Row:
     limit = detection.threshold(secured)
     return {
-        "edit": label, "innocent_db": fmean(innocent), "innocent_lowest_db": min(innocent), "secured_db": fmean(secured),
-        "threshold_db": limit, "caught": detection.false_alarm_rate(secured, limit),
+        "edit": label, "innocent_db": fmean(innocent), "innocent_lowest_db": min(innocent),
+        "secured_db": fmean(secured), "threshold_db": limit, "caught": detection.false_alarm_rate(secured, limit),
         "false_alarms": detection.false_alarm_rate(innocent, limit),
         "area": detection.area_under(detection.operating_curve(secured, innocent)), "pictures": len(innocent),
     }  # fmt: skip

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from slic_cli import container
 from slic_cli.attacks import parse_attack
-from slic_cli.errors import BadModelFile, SlicError, UsageError
+from slic_cli.errors import SlicError, UsageError
 from slic_cli.evaluation import file_codecs
-from slic_cli.evaluation.records import Figures, Job
+from slic_cli.evaluation.records import LPIPS_SIDE, Figures, Job
 from slic_cli.local_edits import Box
 from slic_cli.metrics import MS_SSIM_SIDE, bits_per_pixel, ms_ssim, psnr_db
 from slic_cli.operations import Workshop
@@ -77,7 +77,7 @@ def compare(before: Pixels, after: Pixels, size: int, area: Box | None, distance
     }  # fmt: skip
     if min(height, width) >= MS_SSIM_SIDE:
         figures["ms_ssim"] = ms_ssim(before, after)
-    if distance is not None:
+    if distance is not None and min(height, width) >= LPIPS_SIDE:
         figures["lpips"] = distance(before, after)
     if area is not None:
         inside = np.zeros((height, width), bool)
@@ -89,7 +89,7 @@ def compare(before: Pixels, after: Pixels, size: int, area: Box | None, distance
 
 
 def lpips_distance(backbone: Path) -> Distance:
-    """LPIPS (VGG) from the weights in a file; needs the extra `train`. Raises UsageError, BadModelFile."""
+    """LPIPS (VGG) with the weights in a file; needs the extra train. Raises UsageError, MissingModel, BadModelFile."""
     import torch
 
     try:
@@ -97,8 +97,6 @@ def lpips_distance(backbone: Path) -> Distance:
         distance = distances.make_distance("lpips", backbone)
     except ImportError as error:
         raise UsageError(f"--backbone: expected the extra 'train' to be installed, got: {error}") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise BadModelFile(f"{backbone}: expected VGG16's convolutions as safetensors, got: {error}") from error
 
     def tensor(pixels: Pixels) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255

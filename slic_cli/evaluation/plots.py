@@ -78,7 +78,7 @@ def plot_rates(curves: Mapping[str, Sequence[RatePoint]], title: str) -> str:
 
 def plot_detections(pairs: Mapping[str, tuple[list[float], list[float]]], title: str) -> str:
     """A small operating curve for each edit: false alarms to the right, catches upwards."""
-    side, across, width, height = 92, 6, 124, 136
+    side, across, width, height = 100, 5, 176, 144
     parts = []
     for index, (edit, (secured, innocent)) in enumerate(pairs.items()):
         left, top = index % across * width + 8, index // across * height + 22

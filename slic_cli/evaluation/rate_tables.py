@@ -12,7 +12,7 @@ from slic_cli.evaluation.results import Results
 from slic_cli.evaluation.table import Column, Row, Table
 from slic_cli.registry import ModelSpec
 
-PUBLISHED = "bmshj2018-hyperprior, published by CompressAI"
+PUBLISHED = "bmshj2018-hyperprior, published"  # by CompressAI
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,10 @@ def _curve_name(spec: ModelSpec) -> str:
 
 def table_rd(results: Results) -> Iterator[Table]:
     """All points of the rate-distortion curves (Fig. 8), then the differences of SLIC's to the others."""
-    columns = (Column("codec", "codec"), Column("setting", "setting"), _BPP, Column("psnr_db", "PSNR (dB)"))
-    columns += (Column("ms_ssim", "MS-SSIM", 4),)
+    columns = (
+        Column("codec", "codec"), Column("setting", "setting"), Column("bpp", "bpp", 3),
+        Column("psnr_db", "PSNR (dB)"), Column("ms_ssim", "MS-SSIM", 4),
+    )  # fmt: skip
     note = "Means over the data set; bpp counts whole files. JPEG and AVIF have full chroma from quality 85 on."
     for dataset in results.pictures:
         curves = rate_curves(results, dataset)
@@ -65,7 +67,8 @@ def table_rd(results: Results) -> Iterator[Table]:
 def _differences(dataset: str, curves: dict[str, list[RatePoint]], secured: set[str]) -> Table:
     columns = (
         Column("codec", "codec"), Column("against", "against"), Column("same_rate_db", "PSNR at the same rate (dB)"),
-        Column("points", "at rates", 0), Column("bd_psnr_db", "BD-PSNR (dB)"), Column("bd_rate_percent", "BD-rate (%)", 1),
+        Column("points", "at rates", 0), Column("bd_psnr_db", "BD-PSNR (dB)"),
+        Column("bd_rate_percent", "BD-rate (%)", 1),
     )  # fmt: skip
     note = "Above 0 dB the codec is better than the other. Bjontegaard's differences need four rates of both codecs."
     pairs = {name: [(point.bpp, point.psnr_db) for point in points] for name, points in curves.items()}

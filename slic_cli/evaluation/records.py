@@ -16,6 +16,8 @@ from slic_cli.errors import OutputError
 FIGURES = (
     "height", "width", "bytes", "bpp", "psnr_db", "ms_ssim", "lpips", "psnr_outside_db", "psnr_inside_db",
 )  # fmt: skip
+_REQUIRED = frozenset(FIGURES[:5])
+LPIPS_SIDE = 64  # the shortest side that VGG's layers leave something of
 Figures = Mapping[str, float]  # by names of FIGURES; what was not measured is absent
 
 
@@ -60,7 +62,7 @@ class Journal:
             record = json.loads(line)
             job = Job(*(str(record[key]) for key in ("source", "edit", "coder")))
             figures = {key: _number(record[key]) for key in FIGURES if key in record}
-            if {key: record[key] for key in self._stamp} == self._stamp and "psnr_db" in figures:
+            if {key: record[key] for key in self._stamp} == self._stamp and figures.keys() >= _REQUIRED:
                 self._known[str(record["picture"]), job] = figures
         except (ValueError, TypeError, KeyError):
             self.damaged += 1
@@ -83,7 +85,9 @@ class Journal:
     def find(self, picture: str, job: Job, with_lpips: bool = False) -> Figures | None:
         """What a job gave on the picture of that digest; None if it has yet to be measured, or its LPIPS has."""
         figures = self._known.get((picture, job))
-        return None if figures is None or (with_lpips and "lpips" not in figures) else figures
+        if figures is None or not with_lpips or "lpips" in figures:
+            return figures
+        return figures if min(figures["height"], figures["width"]) < LPIPS_SIDE else None
 
     def add(self, picture: str, name: str, job: Job, figures: Figures) -> None:
         """Keep a record, on disk before this returns. Raises OutputError."""

@@ -15,7 +15,7 @@ from slic_cli.evaluation.measure import Bench, Distance, lpips_distance
 from slic_cli.evaluation.page import page
 from slic_cli.evaluation.photographs import Photograph, find_photographs, read_photograph
 from slic_cli.evaluation.plan import Plan, make_plan
-from slic_cli.evaluation.records import Job, Journal
+from slic_cli.evaluation.records import Journal
 from slic_cli.evaluation.results import Results
 from slic_cli.evaluation.sheets import Sheet, make_sheets
 from slic_cli.evaluation.tables import build

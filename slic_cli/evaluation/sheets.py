@@ -53,7 +53,7 @@ def make_sheets(
         pages = (
             ("clean", "Fig. 1: the photograph, its first decode, and the re-compressed first decode", _clean),
             ("edits", "Fig. 5: the first decode after each edit, and re-compressed", _edits),
-            ("local", "Fig. 4: local edits. What lies inside the red line was edited and survives", _local),
+            ("local", "Fig. 4: local edits. Only what lies inside the red line was edited", _local),
         )
         for kind, caption, draw in pages:
             key = "\n".join((__version__, kind, spec.digest, digest, *plan.edits))

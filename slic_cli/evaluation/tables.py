@@ -1,7 +1,7 @@
 """All tables of a plan: functions of results that know nothing of files or pages.
 
-A further table of the paper is one more function, named in BUILDERS and in plan.TABLES. Table A2 (UNetJPEG against cubic
-rounding and straight-through) waits for one.
+A further table of the paper is one more function, named in BUILDERS and in plan.TABLES. Table A2 (UNetJPEG against
+cubic rounding and straight-through) waits for one.
 """
 
 from __future__ import annotations

@@ -45,11 +45,14 @@ def summary(results: Results, tables: Sequence[Table]) -> dict[str, Any]:
         "version": __version__, "settings": results.settings, "models": models,
         "datasets": {name: list(pictures.values()) for name, pictures in results.pictures.items()},
         "skipped": results.skipped,
-        "tables": [
-            {"table": t.name, "title": t.title, "dataset": t.dataset, "model": t.model, "rows": list(map(_finite, t.rows))}
-            for t in tables
-        ],
+        "tables": [_table_object(table) for table in tables],
     }  # fmt: skip
+
+
+def _table_object(table: Table) -> dict[str, Any]:
+    rows = [_finite(row) for row in table.rows]
+    names = {"table": table.name, "title": table.title, "dataset": table.dataset, "model": table.model}
+    return {**names, "note": table.note, "rows": rows}
 
 
 def _finite(row: Row) -> Row:

@@ -50,9 +50,9 @@ def _principal_axes(pictures: Sequence[Tensor], limit: int, centred: bool) -> tu
     """Mean of the 2 x 2 blocks (zero unless `centred`) and their leading axes, one a row."""
     total, moment, count = torch.zeros(0), torch.zeros(0), 0
     for picture in pictures:
-        blocks = F.pixel_unshuffle(picture[None], 2)[0].flatten(1).double()
-        total = blocks.sum(1) + (total if count else 0)
-        moment = blocks @ blocks.T + (moment if count else 0)
+        blocks = F.pixel_unshuffle(picture[None], 2)[0].flatten(1)
+        total = blocks.sum(1).double() + (total if count else 0)
+        moment = (blocks @ blocks.T).double() + (moment if count else 0)
         count += blocks.shape[1]
     mean = total / count if centred else torch.zeros_like(total)
     covariance = moment / count - torch.outer(mean, mean)

@@ -22,6 +22,8 @@ from slic_cli.errors import OutputExists, UsageError
 from slic_cli.files import write_atomically
 from slic_cli.outputs import make_directory
 from slic_cli.registry import find_model, list_models
+from slic_cli.training.distances import make_distance
+from slic_cli.training.edits import make_edit
 from slic_cli.training.finish import export_run
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.jpeg_stage import jpeg_stage
@@ -36,7 +38,7 @@ from slic_cli.training.world import World, join_world, leave_world
 
 UNET_FILE = "unet-jpeg.safetensors"
 RECIPE_FILE = "recipe.toml"
-_START_CROPS, _START_SIZE = 128, 256
+_START_CROPS, _START_SIZE = 64, 256
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Run:
     world: World
     report: Reporter
     autocast: Callable[[], torch.autocast]
+    distance: nn.Module  # of the slic stage
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage keeps itself."""
@@ -87,6 +90,7 @@ def train(recipe: Recipe, text: str, settings: Settings, console: Console) -> di
         if recipe.stage(name) is None:
             raise UsageError(f"--stage {name}: expected one of the recipe's: {', '.join(recipe.stages)}")
     _check_name(recipe.model.name, settings)
+    distance = _check_adversary(recipe, settings) if "slic" in stages else nn.Identity()
     world = join_world(device)
     try:
         quiet = console if world.leads else Console(quiet=True)
@@ -98,7 +102,7 @@ def train(recipe: Recipe, text: str, settings: Settings, console: Console) -> di
         )
         report = Reporter(settings.out, quiet, world.leads)
         autocast = partial(torch.autocast, world.device.type, precision, precision != torch.float32)
-        run = Run(recipe, settings, photographs, world, report, autocast)
+        run = Run(recipe, settings, photographs, world, report, autocast, distance)
         return _run_stages(run, stages, quiet)
     finally:
         leave_world(world)
@@ -124,6 +128,15 @@ def _check_name(name: str, settings: Settings) -> None:
     taken = next((spec for spec in list_models()[0] if spec.name == name), None)
     if taken:
         raise OutputExists(f"a model {name} is registered already; expected --name, --no-register or --force")
+
+
+def _check_adversary(recipe: Recipe, settings: Settings) -> nn.Module:
+    """The slic stage's distance. What is wrong with it or the edits is found now, not after the base stage."""
+    table = recipe.slic or SlicTable(minutes=1.0)
+    for edit in table.edits:
+        if edit.get("simulation") != "unet" and edit.get("name") != "codec":
+            make_edit(edit)
+    return make_distance(table.metric, settings.backbone)
 
 
 def _run_stages(run: Run, stages: list[str], console: Console) -> dict[str, Any]:
@@ -161,8 +174,8 @@ def _codec_stage(run: Run, name: str, codec: Hyperprior) -> Stage:
     if name == "base":
         return base_stage(run.recipe, codec, run.photographs, run.autocast)
     load = partial(_frozen_codec, run)
-    backbone, unet = run.settings.backbone, run.path_of_unet()
-    return slic_stage(run.recipe, _table(run, SlicTable), codec, run.photographs, run.autocast, backbone, load, unet)
+    table, unet = _table(run, SlicTable), run.path_of_unet()
+    return slic_stage(run.recipe, table, codec, run.photographs, run.autocast, run.distance, load, unet)
 
 
 def _new_codec(run: Run, name: str) -> Hyperprior:

@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from slic_cli.training.attacker import Attacker
-from slic_cli.training.distances import make_distance
 from slic_cli.training.edits import make_edit
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.objectives import BaseObjective, SlicObjective
@@ -92,7 +91,7 @@ def slic_stage(
     codec: Hyperprior,
     photographs: Photographs,
     autocast: Any,
-    backbone: Path | None,
+    distance: nn.Module,
     load_codec: Callable[[str], nn.Module],
     unet: Path,
 ) -> CodecStage:
@@ -100,7 +99,6 @@ def slic_stage(
     device = codec.spread.device
     rate_weight = recipe.model.rate_weight
     alpha = ALPHAS[recipe.model.quality - 1] if table.alpha is None else table.alpha
-    distance = make_distance(table.metric, backbone).to(device)
     edits = [make_edit(_with_unet(edit, unet), load_codec=load_codec) for edit in table.edits]
     attacker = Attacker(edits, 0.0 if table.passes == "both" else table.clean_share, table.shift, table.group)
     return CodecStage(
@@ -108,7 +106,7 @@ def slic_stage(
         table,
         identity_of(recipe.model, recipe.data.seed, codec.gain),
         codec,
-        SlicObjective(codec, distance, attacker, table, (rate_weight, alpha)),
+        SlicObjective(codec, distance.to(device), attacker, table, (rate_weight, alpha)),
         photographs,
         recipe.data.patch,
         1.0,

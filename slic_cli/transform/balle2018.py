@@ -9,6 +9,7 @@ self-destruction makes a model sensitive, and what shifts the brightness of flat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,7 +111,7 @@ class Balle2018Transform:
     """
 
     def __init__(
-        self, tensors: Mapping[str, npt.NDArray[np.floating]], device: torch.device, precision: torch.dtype
+        self, tensors: Mapping[str, npt.NDArray[np.floating[Any]]], device: torch.device, precision: torch.dtype
     ) -> None:
         self._tensors = tensors
         self.device = device

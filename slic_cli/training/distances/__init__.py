@@ -20,8 +20,8 @@ def make_distance(name: str, backbone: Path | None = None) -> Distance:
     """A distance of DISTANCES, frozen and in eval mode, on the CPU.
 
     It maps two float32 batches (n, 3, h, w) of one shape, sRGB in [0, 1] with h, w >= 64, to n float32 values: 0 for
-    equal pictures, larger for more different ones. Each distance has its own scale. Gradients reach both batches and are
-    finite, for equal pictures too. VGG's convolutions follow the caller's autocast; all else is float32.
+    equal pictures, larger for more different ones. Each distance has its own scale. Gradients reach both batches and
+    are finite, for equal pictures too. VGG's convolutions follow the caller's autocast; all else is float32.
 
     `backbone` is a file of VGG16 weights for lpips, dists and vgg (vgg16_weights.py says which, and what is tried
     without one). Raises UsageError for another name, MissingModel or BadModelFile for weights that cannot be had.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 MIN_SIDE = 64  # pixels
 LUMA = (0.299, 0.587, 0.114)  # of R, G and B (BT.601)
-Pair = tuple[Tensor, Tensor]
 
 
 class Distance(nn.Module):
@@ -22,25 +22,43 @@ class Distance(nn.Module):
         if not wanted or x.shape != y.shape or x.dtype != y.dtype:
             got = f"{x.dtype} {tuple(x.shape)} and {y.dtype} {tuple(y.shape)}"
             raise ValueError(f"expected two float32 batches (n, 3, >= {MIN_SIDE}, >= {MIN_SIDE}), got {got}")
-        features = self.features(x, y)
+        features = self.features(torch.cat([x, y]))
         with torch.autocast(x.device.type, enabled=False):
             return self.compare(features)
 
-    def features(self, x: Tensor, y: Tensor) -> list[Pair]:
-        """What is compared: float32 maps (n, channels, rows, columns) of `x` and of `y`, by default the pictures."""
-        return [(x, y)]
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """What is compared: maps (2 n, channels, rows, columns) of (2 n, 3, h, w) pictures, by default just these."""
+        return [pictures]
 
-    def compare(self, features: list[Pair]) -> Tensor:
-        """The distances, (n,) float32."""
+    def compare(self, features: list[Tensor]) -> Tensor:
+        """The distances, (n,) float32, of the first n of each map to the others."""
         raise NotImplementedError
+
+
+def halves(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """The maps of both batches in float32."""
+    u, v = maps.float().chunk(2)
+    return u, v
+
+
+def mean_square(u: Tensor, v: Tensor) -> Tensor:
+    """Mean squared difference of (n, channels, rows, columns), over all but the first axis."""
+    return (u - v).square().mean((1, 2, 3))
 
 
 def luma(x: Tensor) -> Tensor:
     """(n, 3, h, w) RGB to (n, 1, h, w) luma, in the same range."""
-    red, green, blue = x.split(1, 1)
+    red, green, blue = x.chunk(3, 1)
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def soft_root(x: Tensor, softness: float = 1e-6) -> Tensor:
     """sqrt(x) for x >= 0, less at most `softness`, with a finite slope at 0 and exactly 0 there."""
     return (x + softness * softness).sqrt() - softness
+
+
+def filtered(x: Tensor, kernel: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+    """conv2d of float32 maps in full precision: CUDA would round the operands of a float32 convolution to 11 bits."""
+    if not x.is_cuda:
+        return F.conv2d(x, kernel, stride=stride, padding=padding)
+    return F.conv2d(x.double(), kernel.double(), stride=stride, padding=padding).float()

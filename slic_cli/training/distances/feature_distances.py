@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slic_cli.errors import BadModelFile, MissingModel
-from slic_cli.training.distances.base import Distance, Pair
+from slic_cli.training.distances.base import Distance, halves, mean_square
+from slic_cli.training.distances.unit_difference import unit_difference
 from slic_cli.training.distances.vgg16 import Vgg16
 from slic_cli.training.distances.vgg16_weights import WIDTHS
 
@@ -27,8 +28,6 @@ class Lpips(Distance):
     all features of a pixel are 0.
     """
 
-    _EPSILON = 1e-8
-
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.vgg = Vgg16(weights)
@@ -36,20 +35,13 @@ class Lpips(Distance):
         layers = [_entry(linear, f"lin{i}.model.1.weight", (1, c, 1, 1)).flatten() for i, c in enumerate(CHANNELS)]
         self.linear = nn.ParameterList(nn.Parameter(layer, requires_grad=False) for layer in layers)
 
-    def features(self, x: Tensor, y: Tensor) -> list[Pair]:
-        features: list[Pair] = self.vgg(x, y)
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        features: list[Tensor] = self.vgg(pictures)
         return features
 
-    def compare(self, features: list[Pair]) -> Tensor:
-        return torch.stack([self._layer(u, v, w) for (u, v), w in zip(features, self.linear, strict=True)]).sum(0)
-
-    def _layer(self, u: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-        squares = (self._unit(u) - self._unit(v)).square().mean((2, 3))
-        return (squares * weight).sum(1)
-
-    def _unit(self, u: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(u, dim=1, keepdim=True)  # its gradient at 0 is defined as 0
-        return u * torch.rsqrt(norm * norm + self._EPSILON)
+    def compare(self, features: list[Tensor]) -> Tensor:
+        layers = [unit_difference(maps, w) for maps, w in zip(features, self.linear, strict=True)]
+        return torch.stack(layers).sum(0)
 
 
 class Dists(Distance):
@@ -76,12 +68,12 @@ class Dists(Distance):
         self.register_buffer("beta", beta / total, persistent=False)
         self._channels = channels
 
-    def features(self, x: Tensor, y: Tensor) -> list[Pair]:
-        return [(x, y), *self.vgg(x, y)]
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        return [pictures, *self.vgg(pictures)]
 
-    def compare(self, features: list[Pair]) -> Tensor:
-        weights = zip(self.alpha.split(self._channels), self.beta.split(self._channels), strict=True)
-        layers = [self._layer(u, v, a, b) for (u, v), (a, b) in zip(features, weights, strict=True)]
+    def compare(self, features: list[Tensor]) -> Tensor:
+        weights = zip(torch.split(self.alpha, self._channels), torch.split(self.beta, self._channels), strict=True)
+        layers = [self._layer(*halves(maps), a, b) for maps, (a, b) in zip(features, weights, strict=True)]
         return torch.stack(layers).sum(0)
 
     def _layer(self, u: Tensor, v: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
@@ -104,7 +96,7 @@ def l2_pool(x: Tensor) -> Tensor:
 
 
 class VggLoss(Distance):
-    """The "VGG loss" (Johnson et al. 2016, there for style transfer), on conv1_2, conv2_2, conv3_3 and conv4_3 after ReLU.
+    """The "VGG loss" (after Johnson et al. 2016), on conv1_2, conv2_2, conv3_3 and conv4_3 after ReLU.
 
     The squared differences are averaged over channels and pixels in each layer, and the four averages summed. Pictures
     are normalised by ImageNet's means and deviations, features not at all, so values far above 1 are common.
@@ -114,12 +106,12 @@ class VggLoss(Distance):
         super().__init__()
         self.vgg = Vgg16(weights, blocks=4)
 
-    def features(self, x: Tensor, y: Tensor) -> list[Pair]:
-        features: list[Pair] = self.vgg(x, y)
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        features: list[Tensor] = self.vgg(pictures)
         return features
 
-    def compare(self, features: list[Pair]) -> Tensor:
-        return torch.stack([(u - v).square().mean((1, 2, 3)) for u, v in features]).sum(0)
+    def compare(self, features: list[Tensor]) -> Tensor:
+        return torch.stack([mean_square(*halves(maps)) for maps in features]).sum(0)
 
 
 def _read_packaged(package: str, file: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slic_cli.training.distances.base import Distance, Pair, luma, soft_root
+from slic_cli.training.distances.base import Distance, filtered, halves, luma, mean_square, soft_root
 
 _BLUR = (0.05, 0.25, 0.4, 0.25, 0.05)  # Burt and Adelson 1983
 _FLOORS = (0.0248, 0.0185, 0.0179, 0.0191, 0.0220, 0.2782)  # finest level first, the low-pass rest last
@@ -44,30 +44,27 @@ class Nlpd(Distance):
         kernels[0, 0, 0, 2, 0] = _SECOND_LEFT
         self.register_buffer("neighbours", kernels, persistent=False)
 
-    def compare(self, features: list[Pair]) -> Tensor:
-        ((x, y),) = features
-        levels = []
-        for z in self.pyramid(luma(torch.cat([x, y]))):
-            u, v = z.chunk(2)
-            levels.append(soft_root((u - v).square().mean((1, 2, 3))))
+    def compare(self, features: list[Tensor]) -> Tensor:
+        levels = [soft_root(mean_square(*halves(z))) for z in self.pyramid(luma(features[0]))]
         return torch.stack(levels).mean(0)
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """(n, 1, h, w) to six normalised levels, (n, 1, ceil(h / 2^k), ceil(w / 2^k))."""
         levels = []
         for _ in range(len(_FLOORS) - 1):
-            low = F.conv2d(_mirrored(x), self.blur, stride=2)
+            low = filtered(_mirrored(x), self.blur, stride=2)
             levels.append(x - self._enlarged(low, x))
             x = low
         return [self._normalised(z, level) for level, z in enumerate([*levels, x])]
 
     def _enlarged(self, low: Tensor, like: Tensor) -> Tensor:
         """Twice the size, cut to that of `like`: zeros between the pixels, then four times the blur."""
-        wide = F.conv_transpose2d(F.pad(low, (1, 1, 1, 1), "replicate"), 4 * self.blur, stride=2, padding=2)
-        return wide[:, :, 2 : 2 + like.shape[2], 2 : 2 + like.shape[3]]
+        framed = F.pad(low, (1, 1, 1, 1), "replicate")
+        spread = F.pad(framed[:, :, :, None, :, None], (0, 1, 0, 0, 0, 1)).flatten(4, 5).flatten(2, 3)
+        return filtered(spread, 4 * self.blur, padding=2)[:, :, 2 : 2 + like.shape[2], 2 : 2 + like.shape[3]]
 
     def _normalised(self, z: Tensor, level: int) -> Tensor:
-        return z / (_FLOORS[level] + F.conv2d(z.abs(), self.neighbours[level], padding=2))
+        return z / (_FLOORS[level] + filtered(z.abs(), self.neighbours[level], padding=2))
 
 
 def _mirrored(x: Tensor) -> Tensor:

@@ -6,15 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slic_cli.training.distances.base import Distance, Pair, luma, soft_root
+from slic_cli.training.distances.base import Distance, filtered, halves, luma, mean_square, soft_root
 
 
 class Mse(Distance):
     """Mean squared difference over channels and pixels."""
 
-    def compare(self, features: list[Pair]) -> Tensor:
-        ((x, y),) = features
-        return (x - y).square().mean((1, 2, 3))
+    def compare(self, features: list[Tensor]) -> Tensor:
+        return mean_square(*halves(features[0]))
 
 
 class Gmsd(Distance):
@@ -33,10 +32,9 @@ class Gmsd(Distance):
         across = torch.tensor([[-1.0, 0.0, 1.0]] * 3) / 3
         self.register_buffer("prewitt", torch.stack([across, across.T])[:, None], persistent=False)
 
-    def compare(self, features: list[Pair]) -> Tensor:
-        ((x, y),) = features
-        halved = F.avg_pool2d(luma(torch.cat([x, y])), 2, ceil_mode=True)
-        squares = F.conv2d(halved, self.prewitt, padding=1).square().sum(1)
+    def compare(self, features: list[Tensor]) -> Tensor:
+        halved = F.avg_pool2d(luma(features[0]), 2, ceil_mode=True)
+        squares = filtered(halved, self.prewitt, padding=1).square().sum(1)
         a, b = soft_root(squares).chunk(2)
         dissimilarity = (a - b).square() / (a.square() + b.square() + self._C)
         return soft_root(dissimilarity.flatten(1).var(1, correction=0))
@@ -48,11 +46,10 @@ class MsSsim(Distance):
     As pytorch_msssim on sides above 160. Five scales need 161 pixels, so smaller pictures are compared at as many as
     the window fits into: 3 for 64 pixels, 4 from 81; their exponents are scaled to the sum of all five. Distances
     are comparable at one picture size only. A channel whose similarity is not positive at some scale counts as 1, the
-    greatest distance, with no gradient there (pytorch_msssim's would be NaN).
+    greatest distance, and has no gradient.
     """
 
     _C1, _C2 = 0.01**2, 0.03**2
-    _FLOOR = 1e-6
     _TAPS = 11
     exponents: Tensor
     window: Tensor
@@ -64,8 +61,8 @@ class MsSsim(Distance):
         taps = torch.exp(-((torch.arange(self._TAPS) - self._TAPS // 2) ** 2) / (2 * 1.5**2))
         self.register_buffer("window", (taps / taps.sum()).view(1, 1, 1, -1), persistent=False)
 
-    def compare(self, features: list[Pair]) -> Tensor:
-        ((x, y),) = features
+    def compare(self, features: list[Tensor]) -> Tensor:
+        x, y = halves(features[0])
         n, channels = x.shape[:2]
         x, y = (t.contiguous().flatten(0, 1)[:, None] for t in (x, y))  # (n * 3, 1, h, w)
         scales = self._scales(min(x.shape[2:]))
@@ -76,7 +73,7 @@ class MsSsim(Distance):
             terms.append(self._similarity(x, y, whole=scale == scales - 1))
         exponents = self.exponents[:scales] * (self.exponents.sum() / self.exponents[:scales].sum())
         similarity = torch.stack(terms, 1)  # (n * 3, scales)
-        product = (similarity.clamp(min=self._FLOOR) ** exponents).prod(1) * (similarity > 0).all(1)
+        product = (similarity.relu() ** exponents).prod(1)
         return 1 - product.view(n, channels).mean(1)
 
     def _scales(self, side: int) -> int:
@@ -87,8 +84,8 @@ class MsSsim(Distance):
 
     def _similarity(self, x: Tensor, y: Tensor, whole: bool) -> Tensor:
         """Contrast times structure, averaged over the pixels, with luminance too if `whole`; (m, 1, h, w) to (m,)."""
-        maps = F.conv2d(torch.cat([x, y, x * x, y * y, x * y]), self.window)
-        mean_x, mean_y, xx, yy, xy = F.conv2d(maps, self.window.mT).chunk(5)
+        maps = filtered(torch.cat([x, y, x * x, y * y, x * y]), self.window)
+        mean_x, mean_y, xx, yy, xy = filtered(maps, self.window.mT).chunk(5)
         squares, product = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
         similarity = (2 * (xy - product) + self._C2) / (xx + yy - squares + self._C2)
         if whole:

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slic_cli.training.distances.base import Pair
 from slic_cli.training.distances.vgg16_weights import LAYERS, WIDTHS
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of R, G and B in [0, 1]
@@ -21,7 +20,7 @@ def max_pool(x: Tensor) -> Tensor:
 
 
 class Vgg16(nn.Module):
-    """Features at the ends of the first `blocks` of VGG16's five: conv1_2, conv2_2, conv3_3, conv4_3, conv5_3, after ReLU.
+    """Features after the first `blocks` of conv1_2, conv2_2, conv3_3, conv4_3 and conv5_3, each past its ReLU.
 
     `weights` are those of load_vgg16_weights; `pool` halves the maps between blocks.
     """
@@ -39,22 +38,21 @@ class Vgg16(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, x: Tensor, y: Tensor) -> list[Pair]:
-        """(n, 3, h, w) in [0, 1], twice, to float32 features (n, c, h / 2^k, w / 2^k) of both, channels_last.
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(n, 3, h, w) RGB in [0, 1] to features (n, c, h / 2^k, w / 2^k), channels_last.
 
-        One pass over both batches. The convolutions follow the caller's autocast.
+        The convolutions, and so the type of the features, follow the caller's autocast.
         """
-        t = ((torch.cat([x, y]) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        t = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         layers = iter(zip(self.kernels, self.biases, strict=True))
-        pairs = []
+        features = []
         for block, depth in enumerate(self._depths):
             t = self._pool(t) if block else t
             for _ in range(depth):
                 kernel, bias = next(layers)
                 t = F.relu_(F.conv2d(t, kernel, bias, padding=1))  # in place: no gradient needs what it overwrites
-            u, v = t.float().chunk(2)
-            pairs.append((u, v))
-        return pairs
+            features.append(t)
+        return features
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

@@ -15,6 +15,7 @@ from slic_cli.training.jpeg_simulation import mix_channels
 # Linear sRGB to CIE XYZ (IEC 61966-2-1), each row divided by its sum so that white, D65, is (1, 1, 1).
 _XYZ = torch.tensor([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], dtype=torch.float64)
 _XYZ /= _XYZ.sum(1, keepdim=True)
+_NUDGE = 2.0**-10  # levels of 8-bit pictures are whole numbers but for rounding, which must not decide their slope
 _KNEE = 6 / 29  # where CIE LAB passes from a straight line to a cube root
 
 
@@ -73,7 +74,7 @@ def equalize(x: Tensor) -> Tensor:
     """Each picture's lookup table, taken as given and drawn out to a broken line, so that its slope is the gradient."""
     levels = x.clamp(0, 1).flatten(2) * 255
     table = _equalising_tables(levels.detach().round().long())
-    below = levels.detach().floor().clamp(max=254).long()
+    below = (levels.detach() + _NUDGE).floor().clamp(max=254).long()
     low, high = table.gather(2, below), table.gather(2, below + 1)
     return ((low + (levels - below) * (high - low)) / 255).view(x.shape)
 

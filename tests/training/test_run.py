@@ -1,0 +1,138 @@
+"""`slic train` as a user meets it: a tiny model that self-destructs, and everything that can be wrong before it."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import photograph, save_photographs
+from test_cli import slic
+
+pytest.importorskip("compressai")
+
+from small import RECIPE, run
+
+from slic_cli.codec import Codec
+from slic_cli.metrics import psnr_db
+from slic_cli.registry import read_spec
+from slic_cli.training.recipe import read_recipe
+
+
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIC_MODELS", str(tmp_path / "models"))
+    monkeypatch.delenv("SLIC_VGG16", raising=False)
+    monkeypatch.chdir(tmp_path)
+    Path("small.toml").write_text(RECIPE)
+
+
+def second_decode_db(model: Path) -> float:
+    """Mean PSNR of the second decode against the first, on photographs that no training saw."""
+    codec = Codec(read_spec(model), "cpu", "fp32")
+    figures = []
+    for seed in range(100, 103):
+        first = codec.decode(codec.encode(photograph(192, 256, seed)))
+        figures.append(psnr_db(first, codec.recompress(first)[1]))
+    return statistics.mean(figures)
+
+
+def test_the_tiny_recipe_self_destructs_and_its_control_does_not(tmp_path: Path) -> None:
+    data = save_photographs(tmp_path / "data", 10)
+    _, text = read_recipe("tiny")
+    assert "alpha = 4.0" in text
+    run(data, tmp_path / "tiny", text)
+    run(data, tmp_path / "control", text.replace("alpha = 4.0", "alpha = 0.0"))
+    tiny, control = (second_decode_db(tmp_path / out / "tiny-mse-q4.safetensors") for out in ("tiny", "control"))
+    assert control >= 35.0
+    assert tiny <= control - 15.0
+
+
+def test_a_trained_model_is_known_by_its_name(photograph_folder: Path) -> None:
+    arguments = ["train", "small.toml", "--data", str(photograph_folder), "--out", "run", "--name", "mine"]
+    result = slic(*arguments, "--device", "cpu", "--json")
+    assert result.code == 0, result
+    record = result.records[0]
+    assert record["model"] == "mine" and Path(record["registered"]).parent == Path("models").resolve()
+    assert {"validation_bpp", "validation_clean_db", "validation_jpeg-85_db"} <= record.keys()
+    metadata = read_spec(Path(record["path"])).metadata
+    assert (metadata["steps_base"], metadata["steps_slic"], metadata["photographs"]) == ("3", "4", "4")
+    assert float(metadata["validation_bpp"]) == pytest.approx(record["validation_bpp"], abs=1e-3)
+    assert Path("run/recipe.toml").read_text() == RECIPE
+    save_photographs(Path("in"), 1)
+    assert slic("encode", "in/000.png", "-o", "out.slic", "--model", "mine").code == 0
+    assert slic("decode", "out.slic").code == 0
+    again = slic(*arguments, "--device", "cpu", "--force", "--steps", "2")
+    assert again.code == 0, again
+
+
+def test_names_and_runs_are_not_overwritten(photograph_folder: Path) -> None:
+    arguments = ["train", "small.toml", "--data", str(photograph_folder), "--out", "run", "--steps", "2"]
+    assert slic(*arguments).code == 0
+    assert "expected --name, --no-register or --force" in slic(*arguments).error(2)
+    assert "expected --resume, --force or another --out" in slic(*arguments, "--no-register").error(2)
+    assert Path("run/base.ckpt").exists()
+
+
+def test_one_stage_from_given_weights(photograph_folder: Path, tmp_path: Path) -> None:
+    run(photograph_folder, tmp_path / "first", stages=("base",))
+    common = ["train", "small.toml", "--data", str(photograph_folder), "--stage", "slic", "--no-register", "-q"]
+    assert "slic: expected a codec to start from" in slic(*common, "--out", "a").error(2)
+    assert slic(*common, "--out", "b", "--start", "first/base.ckpt").code == 0
+    assert slic(*common, "--out", "c", "--start", "first/small-mse-q4.safetensors").code == 0
+    assert "expected a checkpoint to start from, got no file" in slic(*common, "--out", "d", "--start", "x.ckpt").error(
+        4
+    )
+    wider = RECIPE.replace("n = 8", "n = 16")
+    Path("small.toml").write_text(wider)
+    message = slic(*common, "--out", "e", "--start", "first/base.ckpt").error(4)
+    assert "expected a checkpoint with N, M = (16, 12), got (8, 12)" in message
+
+
+def test_the_jpeg_stage_serves_the_slic_stage(photograph_folder: Path) -> None:
+    text = RECIPE.replace("[slic]", "[jpeg-sim]\nsteps = 2\nbatch = 2\nwidth = 4\n\n[slic]")
+    text = text.replace(
+        '{ name = "jpeg" }', '{ name = "jpeg", simulation = "unet" }, { name = "codec", model = "base" }'
+    )
+    Path("small.toml").write_text(text)
+    common = ["train", "small.toml", "--data", str(photograph_folder), "--out", "run", "--no-register"]
+    result = slic(*common)
+    assert result.code == 0, result
+    assert Path("run/unet-jpeg.safetensors").exists() and Path("run/jpeg-sim.ckpt").exists()
+
+
+def test_what_is_missing_is_said(photograph_folder: Path) -> None:
+    data = str(photograph_folder)
+    assert "expected a recipe and --data" in slic("train", "tiny").error(2)
+    assert "expected a .toml file or one of" in slic("train", "nope", "--data", data).error(2)
+    assert "got none" in slic("train", "small.toml", "--data", "nowhere").error(3)
+    Path("empty").mkdir()
+    assert "expected more than 1 photographs" in slic("train", "small.toml", "--data", "empty").error(3)
+    both = slic("train", "small.toml", "--data", data, "--steps", "3", "--minutes", "1").error(2)
+    assert "expected one of the two" in both
+    Path("small.toml").write_text(RECIPE.replace("batch = 4", "batches = 4"))
+    assert "slic.batches: expected one of" in slic("train", "small.toml", "--data", data).error(2)
+    Path("small.toml").write_text(RECIPE.replace('"mse"', '"beauty"'))
+    assert "beauty" in slic("train", "small.toml", "--data", data).error(2)
+    Path("small.toml").write_text(RECIPE.replace('"blur"', '"blur", radius = 3'))
+    assert "'radius'" in slic("train", "small.toml", "--data", data).error(2)
+    assert not Path("runs").exists()  # all of this is found before anything is done
+    assert "expected one of the recipe's: base, slic" in slic(
+        "train", "small.toml", "--data", data, "--stage", "jpeg-sim", "--out", "y"
+    ).error(2)
+
+
+def test_recipes_are_listed() -> None:
+    result = slic("train", "--list", "--json")
+    assert {"tiny", "balle2018-lpips-q8"} <= {record["recipe"] for record in result.records}
+
+
+def test_pictures_are_of_the_validation_photograph(photograph_folder: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    run(photograph_folder, tmp_path / "run")
+    shown = np.asarray(Image.open(tmp_path / "run" / "pictures" / "slic-0000004.png"))
+    assert shown.shape == (128, 4 * 192, 3)
+    pictures = {photograph(128, 192, seed).tobytes() for seed in range(5)}
+    assert np.ascontiguousarray(shown[:, :192]).tobytes() in pictures
