@@ -6,9 +6,9 @@
     python scripts/benchmark.py process PHOTOS     whole `slic` processes against `python -c "import torch"`
     python scripts/benchmark.py memory PHOTOS      a 20 MP mosaic: peak memory, and strips against one piece
     python scripts/benchmark.py integers PHOTOS    bits that the integer hyper-synthesis costs
-    python scripts/benchmark.py protection PHOTOS  PSNR of the re-compressed first decode, edit by edit
 
 PHOTOS is a directory of pictures, such as the Kodak set. rate and speed need the extra `train` (CompressAI).
+What models do to edited pictures is measured by `slic evaluate`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ import numpy.typing as npt
 import torch
 
 from slic_cli import codec as codec_module
-from slic_cli import container, operations
-from slic_cli.attacks import parse_attacks
+from slic_cli import container
 from slic_cli.codec import Codec, latent_size
 from slic_cli.image_io import Picture, decode_image, encode_png
 from slic_cli.metrics import bits_per_pixel, psnr_db
@@ -41,17 +40,6 @@ from slic_cli.transform import balle2018
 
 Pixels = npt.NDArray[np.uint8]
 MOSAIC = (3648, 5472)
-PAPER_EDITS = ["crop", "blur", "blur:radius=2", "median", "median:size=5", "lighten", "sharpen", "equalize", "affine"]
-MORE_EDITS = [
-    "jpeg:quality=95",
-    "jpeg",
-    "jpeg:quality=75",
-    "resize",
-    "resize:scale=0.95",
-    "webp",
-    "darken",
-    "copy-border",
-]
 
 
 def photographs(directory: Path) -> Iterator[tuple[str, Pixels]]:
@@ -254,7 +242,9 @@ def integers(photos: Path, spec: ModelSpec) -> None:
     print(f"integer hyper-synthesis: {ours:.0f} bits, double precision: {exact:.0f} bits, cost {ours / exact - 1:.5%}")
 
 
-def _float_scales(tensors: dict[str, npt.NDArray[Any]], z_hat: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+def _float_scales(
+    tensors: dict[str, npt.NDArray[Any]], z_hat: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.float64]:
     from torch.nn import functional as F
 
     t = {name: torch.from_numpy(tensors[name].astype(np.float64)) for name in tensors if name.startswith("h_s")}
@@ -262,33 +252,13 @@ def _float_scales(tensors: dict[str, npt.NDArray[Any]], z_hat: npt.NDArray[np.fl
     for name in ("h_s.0", "h_s.2"):
         x = F.relu(F.conv_transpose2d(x, t[f"{name}.weight"], t[f"{name}.bias"], stride=2, padding=2, output_padding=1))
     x = F.relu(F.conv2d(x, t["h_s.4.weight"], t["h_s.4.bias"], padding=1))
-    scales: npt.NDArray[np.float64] = x[0].numpy() * 4096
+    scales: npt.NDArray[np.float64] = (x[0] * 4096).numpy()
     return scales
-
-
-def protection(photos: Path, spec: ModelSpec) -> None:
-    """Mean PSNR between each edited first decode and its re-compression."""
-    codec = Codec(spec)
-    edits = [None, *parse_attacks(PAPER_EDITS + MORE_EDITS)]
-    figures: dict[str, list[float]] = {}
-    rates, qualities = [], []
-    for _, pixels in photographs(photos):
-        file = codec.encode(pixels)
-        first = codec.decode(file)
-        rates.append(bits_per_pixel(len(container.serialise(file)), *pixels.shape[:2]))
-        qualities.append(psnr_db(pixels, first))
-        for edit in edits:
-            done = operations.attack(codec, first, edit, True)
-            figures.setdefault(done.label, []).append(done.figures["psnr_db"])
-    print(f"{spec.name} ({spec.digest[:12]}): {np.mean(rates):.3f} bpp, first decode {np.mean(qualities):.2f} dB\n")
-    header("edit", "PSNR after re-compression (dB), mean", "lowest", "highest")
-    for label, values in figures.items():
-        row(label, float(np.mean(values)), min(values), max(values))
 
 
 def main() -> None:
     """Parse and run one benchmark."""
-    commands = {f.__name__: f for f in (rate, rate_fp32, speed, process, memory, integers, protection)}
+    commands = {f.__name__: f for f in (rate, rate_fp32, speed, process, memory, integers)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("benchmark", choices=commands)
     parser.add_argument("photos", type=Path)

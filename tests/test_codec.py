@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from conftest import photograph
@@ -41,7 +42,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def padded(pixels: np.ndarray) -> torch.Tensor:
+def padded(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
     height, width, _ = pixels.shape
     return torch.from_numpy(np.pad(pixels, ((0, -height % 16), (0, -width % 16), (0, 0)), mode="edge"))
 

@@ -19,6 +19,7 @@ import torch
 from slic_cli.errors import BadModelFile
 
 Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 
 WEIGHT_BITS = 16  # fraction bits of a weight
 ACTIVATION_BITS = 12  # fraction bits of an activation, of z and of the scales that come out
@@ -27,7 +28,7 @@ _EXACT_LIMIT = float(1 << 53)
 _PATCH_BYTES = 32 << 20  # working memory of one product
 
 
-def to_fixed_point(values: npt.NDArray[np.floating[Any]], bits: int) -> Array:
+def to_fixed_point(values: Floats, bits: int) -> Array:
     """round(values * 2^bits), ties to even, as integers in float64; exact for half-precision weights."""
     return np.rint(values.astype(np.float64) * float(1 << bits))
 
@@ -49,7 +50,7 @@ class IntegerLayer:
     float64 arrays of integers with ACTIVATION_BITS fraction bits, at most ACTIVATION_MAX in size.
     """
 
-    def __init__(self, weight: npt.NDArray[np.floating[Any]], bias: npt.NDArray[np.floating[Any]], transposed: bool) -> None:
+    def __init__(self, weight: Floats, bias: Floats, transposed: bool) -> None:
         fixed = to_fixed_point(weight, WEIGHT_BITS)
         self.stride = 2 if transposed else 1
         self.phases = _transposed_phases(fixed) if transposed else [_convolution_phase(fixed)]
@@ -122,7 +123,7 @@ class IntegerHyperSynthesis:
     y in the same format, (M, 4 rows, 4 columns), as exact integers in float64.
     """
 
-    def __init__(self, weights: Sequence[npt.NDArray[np.floating[Any]]], biases: Sequence[npt.NDArray[np.floating[Any]]]) -> None:
+    def __init__(self, weights: Sequence[Floats], biases: Sequence[Floats]) -> None:
         kinds = (True, True, False)
         self.layers = [IntegerLayer(w, b, t) for w, b, t in zip(weights, biases, kinds, strict=True)]
 

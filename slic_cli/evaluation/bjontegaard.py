@@ -6,6 +6,7 @@ points of PSNR and the logarithm of the rate, integrated over what the curves ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +31,8 @@ def bd_rate(reference: Sequence[Point], test: Sequence[Point]) -> float | None:
 
 
 def _columns(curve: Sequence[Point]) -> tuple[Array, Array]:
-    points = np.array(sorted(set(curve)), np.float64).reshape(-1, 2)
+    finite = {point for point in curve if math.isfinite(point[1])}  # equal pictures have no PSNR to fit
+    points = np.array(sorted(finite), np.float64).reshape(-1, 2)
     return np.log(points[:, 0]), points[:, 1]
 
 
@@ -62,5 +64,5 @@ def psnr_at(curve: Sequence[Point], rate_bpp: float) -> float | None:
 def mean_gain(reference: Sequence[Point], test: Sequence[Point]) -> tuple[float | None, int]:
     """Mean of `test`'s PSNR less `reference`'s at the rates of `test`'s points, and how many of them counted."""
     pairs = [(psnr, psnr_at(reference, rate)) for rate, psnr in test]
-    gains = [psnr - other for psnr, other in pairs if other is not None]
+    gains = [psnr - other for psnr, other in pairs if other is not None and math.isfinite(psnr)]
     return (float(np.mean(gains)) if gains else None), len(gains)

@@ -58,7 +58,7 @@ def _y_axis(axis: svg.Axis, left: float, right: float, name: str) -> list[str]:
 def plot_rates(curves: Mapping[str, Sequence[RatePoint]], title: str) -> str:
     """Rate-distortion curves; a codec with one setting is a point. Rates far above the models' are left out."""
     left, right, top, bottom = 60, 560, 30, 370
-    own = [p.bpp for name, points in curves.items() if "hyperprior" in name or "SLIC" in name for p in points]
+    own = [p.bpp for name, points in curves.items() if "SLIC" in name or "vanilla" in name for p in points]
     most = 1.25 * max(own or [p.bpp for points in curves.values() for p in points])
     kept = {name: [p for p in points if p.bpp <= most] for name, points in curves.items()}
     levels = [p.psnr_db for points in kept.values() for p in points if math.isfinite(p.psnr_db)] or [0.0, 50.0]

@@ -162,7 +162,7 @@ def evaluate(request: Request, console: Console) -> None:
     if not any(evaluation.results.pictures.values()):
         raise BadInput(f"{', '.join(request.inputs)}: expected photographs, got none that can be read")
     report = evaluation.write(evaluation.sheets(datasets))
-    console.record(report, f"{len(datasets)} data sets -> {report['report']}")
+    console.record(report, f"{', '.join(datasets)} -> {report['report']}")
 
 
 def _check_output(request: Request) -> None:

@@ -17,6 +17,7 @@ from slic_cli.training.photographs import Photographs
 from slic_cli.training.pixels import to_pixels
 from slic_cli.training.recipe import JpegSimTable, Recipe
 from slic_cli.training.unet_jpeg import UNetJpeg, jpeg_pairs, unet_jpeg_step
+from slic_cli.training.unet_start import start_near_identity
 from slic_cli.training.validation import Validation
 
 
@@ -63,7 +64,7 @@ class JpegStage:
         quality = sum(self.table.quality) // 2
         self.trained.eval()
         rows = [self._compare(photo, quality) for photo in self.photographs.validation]
-        self.trained.train()
+        self.trained.train(not self.table.near_identity)
         imitated, untouched = (sum(row[key] for row in rows) / len(rows) for key in (0, 1))
         return Validation({"unet_db": imitated, "untouched_db": untouched}, -imitated, rows[0][2])
 
@@ -75,10 +76,19 @@ class JpegStage:
         return psnr_db(real, imitation), psnr_db(real, original), np.concatenate([original, real, imitation], 1)
 
 
-def jpeg_stage(table: JpegSimTable, photographs: Photographs, recipe: Recipe, device: torch.device) -> JpegStage:
+def jpeg_stage(
+    table: JpegSimTable,
+    photographs: Photographs,
+    recipe: Recipe,
+    device: torch.device,
+    memory_format: torch.memory_format,
+) -> JpegStage:
     """The stage of a recipe, its network freshly initialised."""
     torch.manual_seed(random.Random(f"{recipe.data.seed} jpeg-sim").getrandbits(63))
-    net = UNetJpeg(table.width).to(device).to(memory_format=torch.channels_last).train()
+    net = UNetJpeg(table.width).to(device).to(memory_format=memory_format)
+    if table.near_identity:
+        start_near_identity(net)
+    net.train(not table.near_identity)  # the start holds with the statistics that it sets
     identity = {"architecture": "unet-jpeg", "width": table.width, "seed": recipe.data.seed}
     objective = JpegObjective(net, table.quality)
     return JpegStage("jpeg-sim", table, identity, net, objective, photographs, recipe.data.patch)

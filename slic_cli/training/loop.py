@@ -80,6 +80,7 @@ def run_stage(stage: Stage, path: Path, world: World, report: Reporter, autocast
     True if it ended, False if a signal stopped it (it is saved either way). Raises BadModelFile, OutputError.
     """
     state = _begin(stage, path, resume)
+    report.rewind(stage.name, state.clock.step)
     if state.finished:
         return True
     objective = world.wrap(stage.objective)

@@ -81,7 +81,7 @@ class SlicObjective(nn.Module):
         edited = self.attacker(x1, draw)
         both = self.table.passes == "both"
         u = torch.cat([x1, edited.pictures]) if both else edited.pictures
-        distances = self.distance(u, self.codec.recompress(u))
+        distances = self.distance(*self._windows(u, self.codec.recompress(u), draw))
         terms = self._term(distances, progress)
         figures = {f"d_{name}": d.mean().detach() for name, d in edited.by_name(distances[-len(x1) :])}
         if both:
@@ -89,6 +89,14 @@ class SlicObjective(nn.Module):
             figures["d_clean"] = distances[:clean].mean().detach()
             return terms[:clean].mean() + terms[clean:].mean(), figures
         return 2 * terms.mean(), figures
+
+    def _windows(self, x: Tensor, y: Tensor, draw: random.Random) -> tuple[Tensor, Tensor]:
+        size = self.table.window
+        if not 0 < size < min(x.shape[2:]):
+            return x, y
+        top, left = (draw.randint(0, side - size) for side in x.shape[2:])
+        part = (..., slice(top, top + size), slice(left, left + size))
+        return x[part], y[part]
 
     def _term(self, distances: Tensor, progress: float) -> Tensor:
         """Equation 6; at first -log, because relu(tau - d) has almost no gradient while d is near 0."""

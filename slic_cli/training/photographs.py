@@ -38,10 +38,10 @@ class Photographs:
     too_small: int
 
     def crops(self, draw: random.Random, count: int, size: int) -> Tensor:
-        """`count` random crops, half of them mirrored: float32 (count, 3, size, size) in [0, 1], channels last."""
+        """`count` random crops, half of them mirrored: float32 (count, 3, size, size) in [0, 1]."""
         chosen = draw.choices(range(len(self.train)), self._pixels(), k=count)
         crops = torch.stack([_crop(self.train[index], draw, size) for index in chosen])
-        return (crops.float() / 255).contiguous(memory_format=torch.channels_last)
+        return crops.float() / 255
 
     def _pixels(self) -> list[int]:
         return [photo.shape[1] * photo.shape[2] for photo in self.train]
@@ -115,10 +115,7 @@ def _window(picture: Image.Image, draw: random.Random, limit: int, patch: int) -
 
 def _centre(photo: Tensor) -> Tensor:
     """The middle of a photograph, at most _VALIDATION_SIZE, in whole multiples of 64."""
-    if photo.shape[1] > photo.shape[2]:
-        limits = _VALIDATION_SIZE[::-1]
-    else:
-        limits = _VALIDATION_SIZE
+    limits = _VALIDATION_SIZE[::-1] if photo.shape[1] > photo.shape[2] else _VALIDATION_SIZE
     height, width = (min(limit, side // 64 * 64) for limit, side in zip(limits, photo.shape[1:], strict=True))
     top, left = (photo.shape[1] - height) // 2, (photo.shape[2] - width) // 2
     return photo[:, top : top + height, left : left + width].contiguous()

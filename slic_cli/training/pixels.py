@@ -19,5 +19,4 @@ def to_pixels(picture: Tensor) -> Pixels:
 
 def to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
     """uint8 (h, w, 3) as a float batch of one (1, 3, h, w) in [0, 1]."""
-    picture = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float() / 255
-    return picture.contiguous(memory_format=torch.channels_last)
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float() / 255

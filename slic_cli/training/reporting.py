@@ -55,6 +55,14 @@ class Reporter:
             self._progress.stop()
             self._progress = None
 
+    def rewind(self, stage: str, step: int) -> None:
+        """Forget what was recorded of a stage after `step`, or all of it at 0: it is about to be done again."""
+        records = read_metrics(self.directory) if self.leads else []
+        kept = [r for r in records if r["stage"] != stage or 0 < step >= r["step"]]
+        if len(kept) < len(records):
+            lines = "".join(json.dumps(record) + "\n" for record in kept)
+            write_atomically(self.directory / METRICS, lines.encode(), force=True)
+
     def step(self, stage: str, clock: Clock, figures: Mapping[str, float]) -> None:
         """The figures of one step; shown smoothed, recorded as they are."""
         shown = dict(figures)

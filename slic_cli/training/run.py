@@ -67,7 +67,14 @@ class Run:
     world: World
     report: Reporter
     autocast: Callable[[], torch.autocast]
+    precision: torch.dtype
     distance: nn.Module  # of the slic stage
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """How kernels lie in memory. Processors without bfloat16 go back through channels-last layers at half speed."""
+        fast = self.world.device.type == "cuda" or self.precision == torch.bfloat16
+        return torch.channels_last if fast else torch.contiguous_format
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage keeps itself."""
@@ -90,34 +97,38 @@ def train(recipe: Recipe, text: str, settings: Settings, console: Console) -> di
         if recipe.stage(name) is None:
             raise UsageError(f"--stage {name}: expected one of the recipe's: {', '.join(recipe.stages)}")
     _check_name(recipe.model.name, settings)
+    _check_stages(settings, stages)
     distance = _check_adversary(recipe, settings) if "slic" in stages else nn.Identity()
     world = join_world(device)
     try:
         quiet = console if world.leads else Console(quiet=True)
-        _prepare(settings, text, world)
         photographs = read_photographs(settings.data, recipe.data, world.device)
+        if world.leads:
+            _prepare(settings, text, stages)
         quiet.log(
             f"{len(photographs.train)} photographs to train on, {len(photographs.validation)} held out, "
             f"{photographs.unreadable} unreadable, {photographs.too_small} too small; {world.device}, {precision}"
         )
         report = Reporter(settings.out, quiet, world.leads)
         autocast = partial(torch.autocast, world.device.type, precision, precision != torch.float32)
-        run = Run(recipe, settings, photographs, world, report, autocast, distance)
+        run = Run(recipe, settings, photographs, world, report, autocast, precision, distance)
         return _run_stages(run, stages, quiet)
     finally:
         leave_world(world)
 
 
-def _prepare(settings: Settings, text: str, world: World) -> None:
-    if not world.leads:
-        return
-    out = make_directory(settings.out)
-    there = sorted(path.name for path in out.glob("*.ckpt"))
+def _check_stages(settings: Settings, stages: list[str]) -> None:
+    """Refuse to train again what is there already."""
+    there = [name for name in stages if (settings.out / f"{name}.ckpt").exists()]
     if there and not (settings.resume or settings.force):
-        raise OutputExists(f"{out}: holds {', '.join(there)}; expected --resume, --force or another --out")
-    if not settings.resume:
-        for name in (*there, "metrics.jsonl"):
-            (out / name).unlink(missing_ok=True)
+        raise OutputExists(f"{settings.out}: holds {', '.join(there)}; expected --resume, --force or another --out")
+
+
+def _prepare(settings: Settings, text: str, stages: list[str]) -> None:
+    """The run's directory, with the recipe and without what is to be trained anew."""
+    out = make_directory(settings.out)
+    for name in () if settings.resume else stages:
+        (out / f"{name}.ckpt").unlink(missing_ok=True)
     write_atomically(out / RECIPE_FILE, text.encode(), force=True)
 
 
@@ -143,7 +154,11 @@ def _run_stages(run: Run, stages: list[str], console: Console) -> dict[str, Any]
     codec: Hyperprior | None = None
     for name in stages:
         if name == "jpeg-sim":
-            _finish(run, name, jpeg_stage(_table(run, JpegSimTable), run.photographs, run.recipe, run.world.device))
+            _finish(
+                run,
+                name,
+                jpeg_stage(_table(run, JpegSimTable), run.photographs, run.recipe, run.world.device, run.memory_format),
+            )
         else:
             codec = _new_codec(run, name)
             _finish(run, name, _codec_stage(run, name, codec))
@@ -186,7 +201,7 @@ def _new_codec(run: Run, name: str) -> Hyperprior:
     size = min(_START_SIZE, run.recipe.data.patch)
     crops = list(run.photographs.crops(draw, _START_CROPS, size).cpu())
     start_codec(codec, _start(run, name), model, crops)
-    return codec.to(run.world.device).to(memory_format=torch.channels_last).train()
+    return codec.to(run.world.device).to(memory_format=run.memory_format).train()
 
 
 def _start(run: Run, name: str) -> str:

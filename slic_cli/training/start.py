@@ -40,7 +40,7 @@ def start_codec(codec: Hyperprior, start: str, model: ModelTable, crops: Sequenc
 
 
 def read_weights(path: Path) -> tuple[Arrays, float | None]:
-    """Plain CompressAI weights from a .safetensors or torch file, and the gain they were trained with, if it says so."""
+    """Plain CompressAI weights of a .safetensors or torch file, and the gain they were trained with, if it is said."""
     if not path.is_file():
         raise MissingModel(f"{path}: expected weights to start from, got no file there")
     if path.suffix == ".safetensors":
@@ -101,7 +101,7 @@ def _load_own(codec: Hyperprior, path: Path) -> None:
 
 @torch.no_grad()
 def _measure_spread(codec: Hyperprior, crops: Sequence[Tensor]) -> None:
-    """The latents' deviation per channel; the codec computes the same with any spread, it only learns at another pace."""
+    """The latents' deviation per channel; the codec computes the same with any, it only learns at another pace."""
     folded, gain = codec.folded(), codec.gain
     squares = torch.stack([(codec.net.g_a(crop[None])[0] * gain).square().mean((1, 2)) for crop in crops])
     spread = squares.mean(0).sqrt().clamp(min=_LEAST_SPREAD)

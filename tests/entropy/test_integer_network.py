@@ -92,7 +92,7 @@ def test_input_is_clipped() -> None:
     weights = [np.full((1, 1, 5, 5), 0.25), np.full((1, 1, 5, 5), 0.25), np.full((1, 1, 3, 3), 0.25)]
     network = IntegerHyperSynthesis(weights, [np.zeros(1)] * 3)
     limit = np.full((1, 1, 1), ACTIVATION_MAX)
-    np.testing.assert_array_equal(network(8 * limit), network(limit))
+    np.testing.assert_array_equal(network(np.full((1, 1, 1), 8 * ACTIVATION_MAX)), network(limit))
     assert network(limit / 2).max() < network(limit).max()
 
 

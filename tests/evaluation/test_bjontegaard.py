@@ -57,3 +57,9 @@ def test_mean_gain_counts_what_can_be_compared() -> None:
     assert points == 2
     assert gain == pytest.approx(0)  # 1 dB above, 1 dB below, one outside
     assert mean_gain([(1.0, 30.0)], [(2.0, 34.0)]) == (None, 0)
+
+
+def test_equal_pictures_are_no_points() -> None:
+    lossless = (9.0, math.inf)
+    assert bd_psnr([*CURVE, lossless], [*((r, p + 1) for r, p in CURVE), lossless]) == pytest.approx(1)
+    assert mean_gain([*CURVE, (9.5, 60.0)], [lossless]) == (None, 0)

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from PIL import Image
 from test_cli import Result, names, save_photograph, slic
 
 from evaluation.conftest import OPTIONS, SECURED, VANILLA, Report
@@ -177,6 +178,20 @@ def test_every_default_edit_and_data_set_has_its_rows() -> None:
     ]
     possible = [text for text in EDITS if not missing_format(text.partition(":")[0])]
     assert len(printed["tables"][-1]["rows"]) == 1 + len(possible) > 20
+
+
+def test_equal_pictures() -> None:
+    """JPEG keeps an even grey exactly: that is no PSNR, in JSON null and in words "equal"."""
+    Image.new("RGB", (64, 48), (128, 128, 128)).save("flat.png")
+    assert evaluate("flat.png", "--model", SECURED, "--op", "blur").code == 0
+    (row,) = (row for row in rows(Path("report"), "rd") if row["setting"] == "quality 98")
+    assert row["psnr_db"] is None
+    lines = Path("report/tables.md").read_text().splitlines()
+    assert any(line.startswith("| JPEG | quality 98 |") and "| equal |" in line for line in lines)
+    before = Path("report/tables.json").read_bytes()
+    assert evaluate("flat.png", "--model", SECURED, "--op", "blur").code == 0  # null is read back as what it was
+    assert Path("report/tables.json").read_bytes() == before
+    assert any("| equal |" in line for line in Path("report/tables.md").read_text().splitlines())
 
 
 def test_by_default_the_models_that_self_destruct_are_evaluated(both_models: Path) -> None:

@@ -86,7 +86,7 @@ def test_lambda_and_alpha_go_by_quality() -> None:
 )
 def test_a_wrong_recipe_is_refused_by_its_key(old: str, new: str, said: str) -> None:
     assert old in GOOD
-    with pytest.raises(UsageError, match="^mine.toml: ") as refusal:
+    with pytest.raises(UsageError, match=r"^mine\.toml: ") as refusal:
         parse_recipe(GOOD.replace(old, new, 1), "mine.toml")
     assert said in str(refusal.value)
 
@@ -97,7 +97,7 @@ def test_a_recipe_needs_a_stage() -> None:
 
 
 def test_unknown_and_unreadable_recipes(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected a .toml file or one of .*tiny"):
+    with pytest.raises(UsageError, match=r"expected a \.toml file or one of .*tiny"):
         read_recipe("nope")
     with pytest.raises(UsageError, match="expected a readable recipe"):
         read_recipe(str(tmp_path / "none.toml"))

@@ -71,7 +71,7 @@ def test_names_and_runs_are_not_overwritten(photograph_folder: Path) -> None:
     arguments = ["train", "small.toml", "--data", str(photograph_folder), "--out", "run", "--steps", "2"]
     assert slic(*arguments).code == 0
     assert "expected --name, --no-register or --force" in slic(*arguments).error(2)
-    assert "expected --resume, --force or another --out" in slic(*arguments, "--no-register").error(2)
+    assert "holds base, slic; expected --resume, --force or another --out" in slic(*arguments, "--no-register").error(2)
     assert Path("run/base.ckpt").exists()
 
 
