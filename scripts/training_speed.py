@@ -24,7 +24,7 @@ NETWORKS = ("conv", "mkldnn", "addmm", "cudnn", "gemm")
 
 def short(recipe: Recipe, steps: int) -> Recipe:
     """The recipe with `steps` for each of its stages, one validation photograph, and no jpeg-sim."""
-    stages = {
+    stages: dict[str, Any] = {
         name: dataclasses.replace(table, minutes=None, steps=steps, validate_minutes=1e6)
         for name in ("base", "slic")
         if (table := recipe.stage(name))

@@ -34,7 +34,7 @@ def test_inpainting_restores_a_ramp() -> None:
 
 
 def test_splicing_keeps_the_pasted_texture_and_meets_the_border() -> None:
-    pixels = photograph(60, 90, 3) // 2 + 60  # no value is clipped
+    pixels = (photograph(60, 90, 3) // 2 + 60).astype(np.uint8)  # no value is clipped
     box = (25, 40, 45, 70)
     top, left, bottom, right = box
     result = splice_box(pixels, box).astype(float)

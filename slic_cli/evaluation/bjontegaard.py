@@ -47,8 +47,8 @@ def _mean_difference(a: tuple[Array, Array], b: tuple[Array, Array]) -> float | 
     for x, y in (a, b):
         if len(set(x)) < POINTS:
             return None
-        integral = np.polynomial.Polynomial.fit(x, y, 3).integ()
-        areas.append(float(integral(high) - integral(low)))
+        integral = np.polyint(np.polyfit(x - low, y, 3))
+        areas.append(float(np.polyval(integral, high - low)))
     return (areas[1] - areas[0]) / float(high - low)
 
 

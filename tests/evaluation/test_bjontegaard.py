@@ -31,7 +31,8 @@ def test_against_the_usual_computation() -> None:
     fits = [np.polyfit(np.log10([p[0] for p in curve]), [p[1] for p in curve], 3) for curve in (CURVE, other)]
     grid = np.linspace(math.log10(0.2), math.log10(1.66), 20001)  # the rates they share
     difference = np.polyval(fits[1], grid) - np.polyval(fits[0], grid)
-    assert bd_psnr(CURVE, other) == pytest.approx(np.trapezoid(difference, grid) / (grid[-1] - grid[0]), abs=1e-6)
+    mean = float((difference[1:] + difference[:-1]).mean()) / 2
+    assert bd_psnr(CURVE, other) == pytest.approx(mean, abs=1e-6)
 
 
 def test_points_need_not_be_in_order() -> None:
