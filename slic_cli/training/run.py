@@ -105,6 +105,7 @@ def train(recipe: Recipe, text: str, settings: Settings, console: Console) -> di
         photographs = read_photographs(settings.data, recipe.data, world.device)
         if world.leads:
             _prepare(settings, text, stages)
+        world.wait()
         quiet.log(
             f"{len(photographs.train)} photographs to train on, {len(photographs.validation)} held out, "
             f"{photographs.unreadable} unreadable, {photographs.too_small} too small; {world.device}, {precision}"
@@ -179,6 +180,7 @@ def _finish(run: Run, name: str, stage: Stage) -> None:
         run.report.end()
     if isinstance(stage.trained, UNetJpeg) and run.world.leads:
         save_unet(run.path_of_unet(), stage.trained, {"recipe": run.recipe.model.name})
+    run.world.wait()
 
 
 def _table(run: Run, kind: type[Any]) -> Any:

@@ -40,6 +40,10 @@ class World:
         agreed: list[float] = tensor.tolist()
         return agreed
 
+    def wait(self) -> None:
+        """Until all processes have come this far, so that they find what rank 0 has written."""
+        self.agree([0.0])
+
     def wrap(self, objective: nn.Module) -> nn.Module:
         """The objective with its gradients averaged over all processes."""
         if self.size == 1:
