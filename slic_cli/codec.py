@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from slic_cli.architectures import find_architecture
 from slic_cli.container import SlicFile
-from slic_cli.entropy.hyperprior import HyperpriorCoder
-from slic_cli.errors import BadModelFile, BadSlicFile, MissingModel, UsageError
+from slic_cli.errors import BadSlicFile, MissingModel, UsageError
 from slic_cli.model_file import load_tensors
-from slic_cli.quantisation import quantise
 from slic_cli.registry import ModelSpec
 from slic_cli.shapes import check_shapes
-from slic_cli.transform.balle2018 import LATENT_UNIT, Balle2018Transform
+from slic_cli.transform.layers import LATENT_UNIT
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -87,16 +87,14 @@ class Codec:
     """
 
     def __init__(self, spec: ModelSpec, device: str = "auto", precision: str = "auto") -> None:
-        if spec.architecture != "bmshj2018-hyperprior":
-            raise BadModelFile(f"{spec.path}: expected architecture bmshj2018-hyperprior, got {spec.architecture}")
+        architecture = find_architecture(spec.architecture)
         self.spec = spec
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         tensors = load_tensors(spec)
-        check_shapes(tensors)
-        self._transform = Balle2018Transform(tensors, self.device, self.precision)
-        self._coder = HyperpriorCoder(tensors)
-        self._medians = torch.from_numpy(self._coder.medians).to(self.device)[:, None, None]
+        check_shapes(tensors, architecture.shapes)
+        self._transform = architecture.transform(tensors, self.device, self.precision)
+        self._coder = architecture.coder(tensors)
 
     def encode(self, pixels: Pixels, icc: bytes = b"", exif: bytes = b"", strip_rows: int | None = None) -> SlicFile:
         """Compress a picture: uint8 (height, width, 3) RGB."""
@@ -106,13 +104,16 @@ class Codec:
         payloads = []
         for strip in strips_of(height, strip_rows):
             y = self._transform.analyse_rows(padded, strip.start, strip.stop)
-            z = self._transform.hyper_analysis(y)
-            payloads.append(self._coder.encode(quantise(y), quantise(z - self._medians)))
+            payloads.append(self._coder.encode_latents(y, self._transform.hyper_analysis(y)))
         digest = bytes.fromhex(self.spec.digest)
         return SlicFile(width, height, strip_rows, self.spec.name, digest, tuple(payloads), icc, exif)
 
-    def latents(self, file: SlicFile) -> npt.NDArray[np.int16]:
-        """The symbols of y that a file holds: (M, rows, columns). Raises BadSlicFile, MissingModel."""
+    def latents(self, file: SlicFile) -> npt.NDArray[Any]:
+        """The latents that a file holds, the same on every machine: (M, rows, columns).
+
+        Whole numbers, int16, without a context model; else float32 and whole sixteenths. Raises BadSlicFile,
+        MissingModel.
+        """
         if file.model_digest.hex() != self.spec.digest:
             got, expected = self.spec.digest[:12], file.model_digest.hex()[:12]
             raise MissingModel(f"expected the weights {file.model_name} ({expected}), got {self.spec.name} ({got})")
@@ -121,13 +122,13 @@ class Codec:
             raise BadSlicFile(f"expected strips of at most {STRIP_PIXELS} pixels, got {largest} x {file.width}")
         rows, columns = latent_size(file.height, file.width)
         strips = list(strips_of(file.height, file.strip_rows))
-        symbols = np.empty((self._transform.channels, rows, columns), np.int16)
+        latents = np.empty((self._transform.channels, rows, columns), self._coder.latents_dtype)
         for number, (strip, payload) in enumerate(zip(strips, file.strips, strict=True), 1):
             try:
-                symbols[:, strip.start : strip.stop] = self._coder.decode(payload, strip.stop - strip.start, columns)
+                latents[:, strip.start : strip.stop] = self._coder.decode(payload, strip.stop - strip.start, columns)
             except BadSlicFile as error:
                 raise BadSlicFile(f"strip {number} of {len(strips)}: {error}") from error
-        return symbols
+        return latents
 
     def decode(self, file: SlicFile) -> Pixels:
         """The first decode, perturbed and clean to the eye: uint8 (height, width, 3). Raises as `latents` does."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slic_cli.entropy.hyperprior import HyperpriorCoder
+from slic_cli.architectures import find_architecture
 from slic_cli.entropy.integer_network import ACTIVATION_BITS
 from slic_cli.entropy.tables import FrequencyTables, build_tables
 from slic_cli.errors import BadModelFile
@@ -23,17 +23,18 @@ Array = npt.NDArray[np.float64]
 
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 128
 TAIL_DEVIATIONS = 6.2  # beyond this a Gaussian symbol is left to the escape
-_WEIGHTS = ("g_a.", "g_s.", "h_a.", "h_s.", "entropy_bottleneck.")
-_DERIVED = ("bound", "pedestal", "target", "_offset", "_quantized_cdf", "_cdf_length")
+_WEIGHTS = ("g_a.", "g_s.", "h_a.", "h_s.", "entropy_bottleneck.", "context_prediction.", "entropy_parameters.")
+_DERIVED = ("bound", "pedestal", "target", "_offset", "_quantized_cdf", "_cdf_length", ".mask")
 _Z_REACH = 1 << 10
 _Z_TAIL = 2.0**-30
 
 
 def export_model(path: Path, state: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str], force: bool) -> None:
-    """Write a model file from CompressAI's state dict of bmshj2018-hyperprior.
+    """Write a model file from CompressAI's state dict of one of our architectures.
 
     `metadata` needs architecture, quality ("1" to "8") and metric. Raises BadModelFile, OutputError.
     """
+    architecture = find_architecture(metadata["architecture"])
     tensors: dict[str, npt.NDArray[Any]] = {
         name: _half(name, state[name]) for name in sorted(state) if _is_weight(name)
     }
@@ -42,7 +43,7 @@ def export_model(path: Path, state: Mapping[str, npt.NDArray[Any]], metadata: Ma
     tensors["tables.y.thresholds"] = scale_thresholds()
     if "spread" in state:  # the latents' deviations, with which training can go on in normalised units
         tensors["training.spread"] = state["spread"].astype(np.float32)
-    HyperpriorCoder(tensors)  # refuses what could not be coded exactly
+    architecture.coder(tensors)  # refuses what could not be coded exactly
     save_model(path, tensors, metadata, force)
 
 

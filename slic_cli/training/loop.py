@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,15 +74,15 @@ class State:
     finished: bool = False
 
 
-def run_stage(stage: Stage, path: Path, world: World, report: Reporter, autocast: Any, resume: bool) -> bool:
+def run_stage(stage: Stage, path: Path, world: World, report: Reporter, autocast: Any, resume: bool) -> None:
     """Train a stage to the end of its budget, keeping a checkpoint at `path`.
 
-    True if it ended, False if a signal stopped it (it is saved either way). Raises BadModelFile, OutputError.
+    A signal that stops it takes effect when it is saved. Raises BadModelFile, OutputError.
     """
     state = _begin(stage, path, resume)
     report.rewind(stage.name, state.clock.step)
     if state.finished:
-        return True
+        return
     objective = world.wrap(stage.objective)
     share = world.share(stage.table.batch)
     with _stoppable() as stopped:
@@ -105,9 +105,9 @@ def run_stage(stage: Stage, path: Path, world: World, report: Reporter, autocast
         if state.finished:
             _validate(stage, state, world, report)
         _save(stage, state, path, world)
-    if stopped and not state.finished:
-        stopped[0]()
-    return state.finished
+    if not state.finished:
+        signal.raise_signal(stopped[0] if stopped else signal.SIGINT)
+        raise KeyboardInterrupt  # whoever handles the signal did not end the run, but the stage has ended
 
 
 def _is_over(state: State) -> bool:
@@ -191,20 +191,20 @@ def _validate(stage: Stage, state: State, world: World, report: Reporter) -> Non
 
 
 @contextmanager
-def _stoppable() -> Iterator[list[Callable[[], None]]]:
-    """Hold Ctrl-C and SIGTERM back until the step is done; a second one acts at once."""
-    stopped: list[Callable[[], None]] = []
+def _stoppable() -> Iterator[list[int]]:
+    """Hold Ctrl-C and SIGTERM back until the step is done; a second one acts at once. Ignored ones stay ignored."""
+    stopped: list[int] = []
     old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = [number for number, handler in old.items() if handler is not signal.SIG_IGN]
 
-    def hold(number: int, frame: FrameType | None) -> None:
-        handler = old[signal.Signals(number)]
-        signal.signal(number, handler)
-        stopped.append(lambda: handler(number, frame) if callable(handler) else None)
+    def hold(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, old[signal.Signals(number)])
+        stopped.append(number)
 
     try:
-        for number in old:
+        for number in held:
             signal.signal(number, hold)
         yield stopped
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        for number in held:
+            signal.signal(number, old[number])

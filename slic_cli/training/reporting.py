@@ -37,6 +37,7 @@ class Reporter:
     leads: bool = True
     _progress: Progress | None = None
     _smooth: dict[str, float] = field(default_factory=dict)
+    _validated: Mapping[str, float] = field(default_factory=dict)
     _logged: float = -math.inf
 
     def begin(self, stage: str) -> None:
@@ -44,7 +45,7 @@ class Reporter:
         self._smooth, self._logged = {}, -math.inf
         terminal = RichConsole(stderr=True)
         if self.leads and not self.console.quiet and terminal.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[figures]}"))
+            columns = (TextColumn("{task.description}"), BarColumn(10), TextColumn("{task.fields[figures]}"))
             self._progress = Progress(*columns, console=terminal)
             self._progress.add_task(stage, total=1.0, figures="")
             self._progress.start()
@@ -70,15 +71,29 @@ class Reporter:
         for key, value in shown.items():
             self._smooth[key] = _SMOOTHING * self._smooth.get(key, value) + (1 - _SMOOTHING) * value
         self._record(stage, clock, "step", figures)
-        text = f"step {clock.step}, {_time(clock.seconds_left)} left, {format_row(self._smooth)}"
+        left = f"{_time(clock.seconds_left)} left"
         if self._progress:
+            text = f"{left}, {self._summary()}"
             self._progress.update(self._progress.task_ids[0], completed=min(1.0, clock.progress), figures=text)
         elif time.monotonic() - self._logged > _LOG_SECONDS:
             self._logged = time.monotonic()
-            self.console.log(f"{stage}: {text}")
+            self.console.log(f"{stage}: step {clock.step}, {left}, {format_row(self._smooth)}")
+
+    def _summary(self) -> str:
+        """What fits on a line: rate, PSNR, distance of clean and of edited pictures, the last validation's second PSNR."""
+        smooth = self._smooth
+        edited = [value for key, value in smooth.items() if key.startswith("d_") and key != "d_clean"]
+        parts = [f"{smooth['bpp']:.2f} bpp"] if "bpp" in smooth else []
+        parts += [f"{smooth['psnr_db']:.1f} dB"]
+        if edited:
+            parts += [f"d {smooth.get('d_clean', math.nan):.2f} and {sum(edited) / len(edited):.2f}"]
+        if "clean_db" in self._validated:
+            parts += [f"again {self._validated['clean_db']:.1f} dB"]
+        return ", ".join(parts)
 
     def validation(self, stage: str, clock: Clock, validation: Validation) -> None:
         """A validation row and its picture."""
+        self._validated = validation.row
         self._record(stage, clock, "validation", validation.row)
         pictures = self.directory / "pictures"
         try:

@@ -8,74 +8,19 @@ self-destruction makes a model sensitive, and what shifts the brightness of flat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slic_cli.errors import BadModelFile
-from slic_cli.transform.tiling import spans
+from slic_cli.transform import layers
+from slic_cli.transform.layers import LATENT_UNIT as LATENT_UNIT
+from slic_cli.transform.layers import Arrays, Gdn, bands, load_weight, to_precision
+from slic_cli.transform.tiling import analyse_tiles, synthesise_tiles
 
-LATENT_UNIT = 16  # picture rows and columns per latent
 HALO = 2  # latents around a tile that its pixels, or its latents, depend on
 TILE = 64  # latents along a tile's side
-_PEDESTAL = 2.0**-36  # of CompressAI's NonNegativeParametrizer
-_BETA_MIN = 1e-6
-_BAND_PIXELS = 3072  # full-resolution features are worked on in bands of about so many pixels, to stay in cache
-
-
-class Gdn:
-    """Generalised divisive normalisation, x / sqrt(beta + gamma x^2), or its inverse, in float32.
-
-    The result is rounded once, to `out`. Feature maps are channels_last, (1, C, rows, columns).
-    """
-
-    def __init__(self, beta: Tensor, gamma: Tensor, inverse: bool, out: torch.dtype) -> None:
-        self._beta = beta.clamp(min=(_BETA_MIN + _PEDESTAL) ** 0.5) ** 2 - _PEDESTAL
-        self._gamma = (gamma.clamp(min=_PEDESTAL**0.5) ** 2 - _PEDESTAL)[:, :, None, None]
-        self._inverse = inverse
-        self.out = out
-
-    def __call__(self, x: Tensor) -> Tensor:
-        result = torch.empty_like(x, dtype=self.out, memory_format=torch.channels_last)
-        for band in bands(*x.shape[2:]):
-            result[:, :, band] = self.normalise(x[:, :, band].float())
-        return result
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """The same for one band of float32 features, in float32."""
-        norm = F.conv2d(x * x, self._gamma, self._beta)
-        return (norm.sqrt_() if self._inverse else norm.rsqrt_()).mul_(x)
-
-
-def to_precision(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convolution weights (a, b, rows, columns) in `dtype`, channels_last, with the sum of each kernel kept.
-
-    Rounding each weight by itself changes a kernel's sum, which shifts the brightness of flat areas by more than the
-    codec's own error there. So the error of each tap is carried on to the next smaller one.
-    """
-    if dtype == weight.dtype:
-        return weight.to(memory_format=torch.channels_last)
-    taps = weight.flatten(2)
-    order = taps.abs().argsort(2, descending=True)
-    rounded, carry = torch.empty_like(taps), torch.zeros_like(taps[:, :, 0])
-    for place in order.unbind(2):
-        wanted = taps.gather(2, place[:, :, None])[:, :, 0] + carry
-        got = wanted.to(dtype).to(weight.dtype)
-        rounded.scatter_(2, place[:, :, None], got[:, :, None])
-        carry = wanted - got
-    return rounded.view_as(weight).to(dtype).contiguous(memory_format=torch.channels_last)
-
-
-def bands(rows: int, columns: int, pixels: int | None = None) -> Iterator[slice]:
-    """Cut the rows of a feature map into bands that fit the cache."""
-    height = max(1, (pixels or _BAND_PIXELS) // columns)
-    for top in range(0, rows, height):
-        yield slice(top, min(rows, top + height))
 
 
 def _phases(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
@@ -110,9 +55,7 @@ class Balle2018Transform:
     layers' matrix products and what is stored between them are half as wide.
     """
 
-    def __init__(
-        self, tensors: Mapping[str, npt.NDArray[np.floating[Any]]], device: torch.device, precision: torch.dtype
-    ) -> None:
+    def __init__(self, tensors: Arrays, device: torch.device, precision: torch.dtype) -> None:
         self._tensors = tensors
         self.device = device
         half, full = precision, torch.float32
@@ -127,17 +70,15 @@ class Balle2018Transform:
         self.channels = len(self._g_a[-1][1])
 
     def _tensor(self, name: str) -> Tensor:
-        if name not in self._tensors:
-            raise BadModelFile(f"expected the tensor {name}, got a model without it")
-        return torch.from_numpy(self._tensors[name].astype(np.float32)).to(self.device)
+        return load_weight(self._tensors, name, self.device)
 
     def _convolutions(self, name: str, dtypes: Sequence[torch.dtype]) -> list[tuple[Tensor, Tensor]]:
         """Weight and bias of each convolution; they alternate with normalisations, or with ReLUs in h_a."""
-        layers = []
+        convolutions = []
         for index, dtype in enumerate(dtypes):
             weight = to_precision(self._tensor(f"{name}.{2 * index}.weight"), dtype)
-            layers.append((weight, self._tensor(f"{name}.{2 * index}.bias").to(dtype)))
-        return layers
+            convolutions.append((weight, self._tensor(f"{name}.{2 * index}.bias").to(dtype)))
+        return convolutions
 
     def _norms(self, name: str, outs: Sequence[torch.dtype], inverse: bool) -> list[Gdn]:
         betas, gammas = ([self._tensor(f"{name}.{i}.{part}") for i in (1, 3, 5)] for part in ("beta", "gamma"))
@@ -176,9 +117,13 @@ class Balle2018Transform:
     @torch.inference_mode()
     def hyper_analysis(self, y: Tensor) -> Tensor:
         """y -> z: float32 (M, rows, columns) to (N, ceil(rows / 4), ceil(columns / 4))."""
+        return self._hyper_analysis(y.abs(), 0.0)
+
+    def _hyper_analysis(self, x: Tensor, slope: float) -> Tensor:
+        """h_a on what it sees of y, with ReLUs of a given negative slope."""
         (first, b_0), (second, b_1), (third, b_2) = self._h_a
-        x = F.relu_(F.conv2d(y.to(self.device).abs()[None], first, b_0, padding=1))
-        x = F.relu_(F.conv2d(x, second, b_1, stride=2, padding=2))
+        x = F.leaky_relu_(F.conv2d(x.to(self.device)[None], first, b_0, padding=1), slope)
+        x = F.leaky_relu_(F.conv2d(x, second, b_1, stride=2, padding=2), slope)
         return F.conv2d(x, third, b_2, stride=2, padding=2)[0]
 
     @torch.inference_mode()
@@ -196,7 +141,7 @@ class Balle2018Transform:
         """
         rows, columns = 2 * (phases[0].shape[2]), 2 * (phases[0].shape[3])
         pixels = torch.empty(2 * rows, 2 * columns, 3, dtype=torch.uint8, device=self.device)
-        for band in bands(rows, columns, 2 * _BAND_PIXELS):  # larger, because each computes its halo as well
+        for band in bands(rows, columns, 2 * layers.BAND_PIXELS):  # larger, because each computes its halo as well
             top, bottom = max(0, band.start - 1), min(rows, band.stop + 1)
             features = self._g_s_norm[2].normalise(_interleave(phases, top, bottom))
             missing = (top - band.start + 1, band.stop + 1 - bottom)  # halo rows beyond the picture
@@ -209,22 +154,8 @@ class Balle2018Transform:
 
     def analyse_rows(self, pixels: Tensor, start: int, stop: int) -> Tensor:
         """Latent rows [start, stop) of a whole padded picture, tile by tile: float32 (M, stop - start, columns)."""
-        rows, columns = pixels.shape[0] // LATENT_UNIT, pixels.shape[1] // LATENT_UNIT
-        y = torch.empty(self.channels, stop - start, columns)
-        for row in spans(start, stop, rows, TILE, HALO):
-            for column in spans(0, columns, columns, TILE, HALO):
-                tile = self.analysis(pixels[row.window(LATENT_UNIT), column.window(LATENT_UNIT)])
-                core = tile[:, row.core_in_window(1), column.core_in_window(1)]
-                y[:, row.start - start : row.stop - start, column.core(1)] = core
-        return y
+        return analyse_tiles(self.analysis, pixels, (start, stop), self.channels, TILE, HALO)
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         """A whole picture from all its latents, tile by tile: uint8 (16 rows, 16 columns, 3)."""
-        _, rows, columns = y_hat.shape
-        pixels = torch.empty(rows * LATENT_UNIT, columns * LATENT_UNIT, 3, dtype=torch.uint8)
-        for row in spans(0, rows, rows, TILE, HALO):
-            for column in spans(0, columns, columns, TILE, HALO):
-                tile = self.synthesis(y_hat[:, row.window(1), column.window(1)])
-                core = tile[row.core_in_window(LATENT_UNIT), column.core_in_window(LATENT_UNIT)]
-                pixels[row.core(LATENT_UNIT), column.core(LATENT_UNIT)] = core
-        return pixels
+        return synthesise_tiles(self.synthesis, y_hat, TILE, HALO)

@@ -6,8 +6,13 @@ the network's zero padding acts there as it does on the whole plane.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slic_cli.transform.layers import LATENT_UNIT
 
 
 @dataclass(frozen=True)
@@ -37,3 +42,32 @@ def spans(start: int, stop: int, length: int, size: int, halo: int) -> Iterator[
     for first in range(start, stop, size):
         last = min(first + size, stop)
         yield Span(first, last, max(0, first - halo), min(length, last + halo))
+
+
+def analyse_tiles(
+    analysis: Callable[[Tensor], Tensor], pixels: Tensor, rows: tuple[int, int], channels: int, tile: int, halo: int
+) -> Tensor:
+    """Latent rows [start, stop) of a whole padded picture: float32 (channels, stop - start, columns).
+
+    `analysis` maps uint8 (16 rows, 16 columns, 3) to (channels, rows, columns); `tile` and `halo` count latents.
+    """
+    (start, stop), (height, columns) = rows, (side // LATENT_UNIT for side in pixels.shape[:2])
+    y = torch.empty(channels, stop - start, columns)
+    for row in spans(start, stop, height, tile, halo):
+        for column in spans(0, columns, columns, tile, halo):
+            piece = analysis(pixels[row.window(LATENT_UNIT), column.window(LATENT_UNIT)])
+            core = piece[:, row.core_in_window(1), column.core_in_window(1)]
+            y[:, row.start - start : row.stop - start, column.core(1)] = core
+    return y
+
+
+def synthesise_tiles(synthesis: Callable[[Tensor], Tensor], y_hat: Tensor, tile: int, halo: int) -> Tensor:
+    """A whole picture from all its latents (M, rows, columns): uint8 (16 rows, 16 columns, 3)."""
+    _, rows, columns = y_hat.shape
+    pixels = torch.empty(rows * LATENT_UNIT, columns * LATENT_UNIT, 3, dtype=torch.uint8)
+    for row in spans(0, rows, rows, tile, halo):
+        for column in spans(0, columns, columns, tile, halo):
+            piece = synthesis(y_hat[:, row.window(1), column.window(1)])
+            core = piece[row.core_in_window(LATENT_UNIT), column.core_in_window(LATENT_UNIT)]
+            pixels[row.core(LATENT_UNIT), column.core(LATENT_UNIT)] = core
+    return pixels

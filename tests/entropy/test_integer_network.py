@@ -20,6 +20,7 @@ from slic_cli.entropy.integer_network import (
     WEIGHT_BITS,
     IntegerHyperSynthesis,
     IntegerLayer,
+    Kind,
     to_fixed_point,
 )
 from slic_cli.errors import BadModelFile
@@ -68,7 +69,7 @@ def test_layer_equals_torch_exactly(transposed: bool, shape: tuple[int, ...], se
     fixed = random.integers(-largest, largest + 1, shape).astype(np.float64)
     bias = random.integers(-(1 << 30), 1 << 30, 7).astype(np.float64)
     x = random.integers(-(1 << 24), (1 << 24) + 1, (5, 6, 9)).astype(np.float64)
-    layer = IntegerLayer(fixed / (1 << WEIGHT_BITS), bias / (1 << (WEIGHT_BITS + ACTIVATION_BITS)), transposed)
+    layer = IntegerLayer(fixed / (1 << WEIGHT_BITS), bias / (1 << (WEIGHT_BITS + ACTIVATION_BITS)), Kind.TRANSPOSED if transposed else Kind.PLAIN)
     result = layer(x)
     np.testing.assert_array_equal(result, convolve(x, fixed, bias, transposed))
     assert len(np.unique(result)) > 2
@@ -79,7 +80,7 @@ def test_layer_equals_torch_exactly(transposed: bool, shape: tuple[int, ...], se
     [(0, 0), (32767, 0), (32768, 1), (98303, 1), (98304, 2), (-32768, 0), (-(1 << 40), 0), (1 << 40, 1 << 24)],
 )
 def test_rescaling_rounds_ties_up_and_clips(total: int, result: int) -> None:
-    layer = IntegerLayer(np.zeros((1, 1, 3, 3)), np.array([total / (1 << 28)]), transposed=False)
+    layer = IntegerLayer(np.zeros((1, 1, 3, 3)), np.array([total / (1 << 28)]), Kind.PLAIN)
     np.testing.assert_array_equal(layer(np.zeros((1, 2, 2))), np.full((1, 2, 2), float(result)))
 
 
@@ -100,8 +101,8 @@ def test_input_is_clipped() -> None:
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, working_bytes: int) -> None:
     random = np.random.default_rng(1)
     layers = [
-        IntegerLayer(random.standard_normal((4, 6, 5, 5)), random.standard_normal(6), transposed=True),
-        IntegerLayer(random.standard_normal((6, 4, 3, 3)), random.standard_normal(6), transposed=False),
+        IntegerLayer(random.standard_normal((4, 6, 5, 5)), random.standard_normal(6), Kind.TRANSPOSED),
+        IntegerLayer(random.standard_normal((6, 4, 3, 3)), random.standard_normal(6), Kind.PLAIN),
     ]
     x = random.integers(-5000, 5000, (4, 11, 6)).astype(np.float64)
     whole = [layer(x) for layer in layers]
@@ -130,19 +131,19 @@ def test_threads_change_nothing() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, 65504.0, 300.0])
 def test_weights_whose_sums_could_round_are_refused(transposed: bool, value: float) -> None:
     with pytest.raises(BadModelFile, match="stay exact"):
-        IntegerLayer(np.full((4, 4, 5, 5), value, np.float32), np.zeros(4), transposed)
+        IntegerLayer(np.full((4, 4, 5, 5), value, np.float32), np.zeros(4), Kind.TRANSPOSED if transposed else Kind.PLAIN)
 
 
 def test_the_bound_counts_the_weights_one_output_sees_and_the_bias() -> None:
     """The sum of |weight| times 2^24, plus |bias|, has to stay under 2^53: 8192 in all for weights."""
     kernel = np.zeros((1, 2, 3, 3))
     kernel[0, :, 1, 1] = -4096, 4095.5
-    IntegerLayer(kernel, np.zeros(1), transposed=False)
+    IntegerLayer(kernel, np.zeros(1), Kind.PLAIN)
     with pytest.raises(BadModelFile):
-        IntegerLayer(kernel, np.array([float(1 << 24)]), transposed=False)
+        IntegerLayer(kernel, np.array([float(1 << 24)]), Kind.PLAIN)
     kernel[0, 1, 1, 1] = 4096
     with pytest.raises(BadModelFile):
-        IntegerLayer(kernel, np.zeros(1), transposed=False)
+        IntegerLayer(kernel, np.zeros(1), Kind.PLAIN)
 
 
 def test_scales_are_close_to_the_float_network(tiny_model: Path) -> None:

@@ -116,3 +116,27 @@ def test_a_full_disk_loses_nothing(photograph_folder: Path, tmp_path: Path) -> N
     assert torch.load(out / "base.ckpt", weights_only=True)["step"] == 3
     run(photograph_folder, out, longer, stages=("base",), resume=True)
     assert torch.load(out / "base.ckpt", weights_only=True)["step"] == 5
+
+
+def test_sigterm_ends_a_run_after_saving(photograph_folder: Path, tmp_path: Path) -> None:
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    old = signal.signal(signal.SIGTERM, end)
+    try:
+        with interrupt_after(2, signal.SIGTERM), pytest.raises(SystemExit) as ended:
+            run(photograph_folder, tmp_path / "out", stages=("base",))
+    finally:
+        signal.signal(signal.SIGTERM, old)
+    assert ended.value.code == 143
+    assert torch.load(tmp_path / "out" / "base.ckpt", weights_only=True)["step"] == 2
+
+
+def test_an_ignored_signal_stays_ignored(photograph_folder: Path, tmp_path: Path) -> None:
+    old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupt_after(2):
+            run(photograph_folder, tmp_path / "out", stages=("base",))
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert torch.load(tmp_path / "out" / "base.ckpt", weights_only=True)["step"] == 3

@@ -103,3 +103,10 @@ def test_the_plot_shows_every_stage(tmp_path: Path) -> None:
 
 def test_rows_for_people() -> None:
     assert format_row({"bpp": 1.0, "clean_db": 5.25, "other": math.nan}) == "bpp 1.000, clean 5.250 dB"
+
+
+def test_on_a_terminal_a_line_says_what_matters(tmp_path: Path) -> None:
+    report = filled(tmp_path)
+    report.begin("slic")
+    report.step("slic", clock(5), {"loss": 1.0, "bpp": 0.5, "mse": 0.001, "d_clean": 0.9, "d_jpeg": 0.2, "d_blur": 0.4})
+    assert report._summary() == "0.50 bpp, 30.0 dB, d 0.90 and 0.30, again 5.0 dB"

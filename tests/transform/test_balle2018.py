@@ -15,8 +15,9 @@ from conftest import TINY_M, TINY_N, photograph
 from slic_cli.errors import BadModelFile
 from slic_cli.model_file import load_tensors
 from slic_cli.registry import read_spec
-from slic_cli.transform import balle2018
-from slic_cli.transform.balle2018 import Balle2018Transform, Gdn, to_precision
+from slic_cli.transform import balle2018, layers
+from slic_cli.transform.balle2018 import Balle2018Transform
+from slic_cli.transform.layers import Gdn, to_precision
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -147,7 +148,7 @@ def test_bands_change_nothing(tensors: Tensors, monkeypatch: pytest.MonkeyPatch,
     y = networks.analysis(pixels)
     y_hat = (y / 8).round()
     whole = networks.synthesis(y_hat).int()
-    monkeypatch.setattr(balle2018, "_BAND_PIXELS", band_pixels)
+    monkeypatch.setattr(layers, "BAND_PIXELS", band_pixels)
     assert (networks.analysis(pixels) - y).abs().max() < LATENTS_ATOL
     assert (networks.synthesis(y_hat).int() - whole).abs().max() <= 1
 

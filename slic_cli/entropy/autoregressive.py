@@ -1,0 +1,105 @@
+"""The entropy model of mbt2018 and cheng2020-anchor: one strip's latents to bytes and back, exactly.
+
+A payload holds, in one range-coded stream, z (each channel with its own table), then y, front by front
+(entropy/wavefront.py). Each latent is coded as its difference from a mean that the context model gives on a fixed-point
+grid, rounded, so that what is decoded, and feeds the context, is exact. The mean depends on the decoded neighbours, so
+encoder and decoder walk the same way. docs/format.md specifies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from slic_cli.entropy.coder import SymbolReader, Symbols, SymbolWriter, TableCoder
+from slic_cli.entropy.context_model import HIDDEN_BITS, LATENT_BITS, ContextModel
+from slic_cli.entropy.hyper_latents import HyperLatentCoder, Tensors, read_tables
+from slic_cli.entropy.integer_network import LEAKY_SLOPE, IntegerHyperSynthesis, Kind, Rule
+from slic_cli.entropy.wavefront import Front, LatentPlane, along, fronts
+from slic_cli.errors import BadModelFile
+from slic_cli.quantisation import ScaleTable, quantise
+
+HYPER_WEIGHT_BITS = 12  # fraction bits of the hyper-synthesis's weights
+_UNIT = float(1 << LATENT_BITS)
+
+FrontCoder = Callable[[Front, Tensor, npt.NDArray[np.uint8]], Symbols]
+
+
+class AutoregressiveCoder:
+    """Codes strips of latents with the tables and integer networks of one model.
+
+    `layers` names the convolutions of its hyper-synthesis, with what each does to the grid; all but the last are followed
+    by a leaky ReLU.
+    """
+
+    latents_dtype = np.dtype(np.float32)
+
+    def __init__(self, tensors: Tensors, layers: Sequence[tuple[str, Kind]]) -> None:
+        try:
+            self.hyper_latents = HyperLatentCoder(tensors, HIDDEN_BITS)
+            self._y_coder = TableCoder(read_tables(tensors, "y"))
+            thresholds = tensors["tables.y.thresholds"]
+            self._h_s = _hyper_synthesis(tensors, layers)
+            self._context = ContextModel(tensors)
+        except KeyError as error:
+            raise BadModelFile(f"expected the tensor {error.args[0]}, got a model without it") from error
+        if len(thresholds) != len(self._y_coder) - 1:
+            raise BadModelFile("expected a table for each channel of z and each scale, got another number")
+        self._scale_table = ScaleTable(thresholds)
+
+    @torch.inference_mode()
+    def encode_latents(self, y: Tensor, z: Tensor) -> bytes:
+        """Code one strip of real latents: y (M, rows, columns) and z (N, ceil(rows / 4), ceil(columns / 4))."""
+        _, rows, columns = y.shape
+        writer, plane = SymbolWriter(), y.float().cpu().permute(1, 2, 0).contiguous()
+        z_symbols = self.hyper_latents.quantise(z)
+        self.hyper_latents.encode(writer, z_symbols)
+
+        def code(front: Front, means: Tensor, indices: npt.NDArray[np.uint8]) -> Symbols:
+            symbols = quantise(along(plane, front) - means / _UNIT)
+            self._y_coder.encode(writer, symbols, indices)
+            return symbols
+
+        self._walk(z_symbols, rows, columns, code)
+        return writer.finish()
+
+    @torch.inference_mode()
+    def decode(self, payload: bytes, rows: int, columns: int) -> npt.NDArray[np.float32]:
+        """The very y_hat that the encoder ended with: float32 (M, rows, columns), whole sixteenths. Raises BadSlicFile."""
+        reader = SymbolReader(payload)
+        z_symbols = self.hyper_latents.decode(reader, rows, columns)
+
+        def code(front: Front, means: Tensor, indices: npt.NDArray[np.uint8]) -> Symbols:
+            del front, means
+            return self._y_coder.decode(reader, indices)
+
+        y_hat = self._walk(z_symbols, rows, columns, code)
+        reader.finish()
+        return y_hat
+
+    def _walk(self, z_symbols: Symbols, rows: int, columns: int, code: FrontCoder) -> npt.NDArray[np.float32]:
+        """Call `code` for each front, with means and table indices, (count, M); it gives the front's symbols."""
+        z_hat = self.hyper_latents.z_hat(z_symbols).astype(np.float32)
+        shares = self._context.hyper_share(self._h_s(z_hat)[:, :rows, :columns])
+        plane = LatentPlane(self._context.channels, rows, columns)
+        for front in fronts(rows, columns):
+            parameters = self._context(plane.neighbours(front), along(shares, front))
+            means = torch.from_numpy(parameters.means).float()
+            symbols = code(front, means, self._scale_table(parameters.scales))
+            plane.write(front, torch.from_numpy(symbols).float().mul_(_UNIT).add_(means))
+        y_hat: npt.NDArray[np.float32] = (plane.latents() / _UNIT).numpy()
+        return y_hat
+
+
+def _hyper_synthesis(tensors: Tensors, layers: Sequence[tuple[str, Kind]]) -> IntegerHyperSynthesis:
+    slopes = [LEAKY_SLOPE] * (len(layers) - 1) + [1.0]
+    return IntegerHyperSynthesis(
+        [tensors[f"{name}.weight"] for name, _ in layers],
+        [tensors[f"{name}.bias"] for name, _ in layers],
+        [kind for _, kind in layers],
+        [Rule(HYPER_WEIGHT_BITS, HIDDEN_BITS, slope, short=True) for slope in slopes],
+    )

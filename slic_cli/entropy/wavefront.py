@@ -1,0 +1,69 @@
+"""The order in which a strip with a 5 x 5 context is decoded: fronts of positions that need nothing of one another.
+
+A position sees two rows above, up to two columns to its right, and two columns to its left (Minnen et al. 2018, 3.1). So
+everything it sees lies in fronts of smaller t = column + 3 row, and the positions of a front are done in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LAG = 3  # columns by which each row of a front is behind the one above
+REACH = 2  # rows and columns that a position sees on each side
+TAPS = 12  # positions it sees: five each in two rows, and two in its own
+
+
+@dataclass(frozen=True)
+class Front:
+    """`count` positions: (row, column), (row + 1, column - LAG), and so on."""
+
+    row: int
+    column: int
+    count: int
+
+
+def fronts(rows: int, columns: int) -> Iterator[Front]:
+    """All positions of a strip once, front by front."""
+    for t in range(columns + LAG * (rows - 1)):
+        first = max(0, -(-(t - columns + 1) // LAG))
+        last = min(rows - 1, t // LAG)
+        if first <= last:
+            yield Front(first, t - LAG * first, last - first + 1)
+
+
+def along(plane: Tensor, front: Front, run: int = 1, row: int = 0, column: int = 0) -> Tensor:
+    """A view of contiguous `plane` (rows, columns, channels) at a front moved by (row, column): (count, run * channels).
+
+    Each position comes with its `run` - 1 successors in its row.
+    """
+    _, columns, channels = plane.shape
+    start = ((front.row + row) * columns + front.column + column) * channels
+    return plane.as_strided((front.count, run * channels), ((columns - LAG) * channels, 1), start)
+
+
+class LatentPlane:
+    """The decoded latents of a strip with the zeros around them that the context model sees, in float32."""
+
+    def __init__(self, channels: int, rows: int, columns: int) -> None:
+        self._padded = torch.zeros(rows + REACH, columns + 2 * REACH, channels)
+        self._seen = torch.empty(min(rows, -(-columns // LAG)), TAPS * channels)
+
+    def neighbours(self, front: Front) -> Tensor:
+        """What a front sees: (count, 12 channels), the masked kernel's taps in raster order. Valid until the next call."""
+        seen, five = self._seen[: front.count], 5 * self._padded.shape[2]
+        seen[:, :five] = along(self._padded, front, 5)
+        seen[:, five : 2 * five] = along(self._padded, front, 5, 1)
+        seen[:, 2 * five :] = along(self._padded, front, 2, 2)
+        return seen
+
+    def write(self, front: Front, values: Tensor) -> None:
+        """Set the latents of a front, (count, channels)."""
+        along(self._padded, front, 1, REACH, REACH).copy_(values)
+
+    def latents(self) -> Tensor:
+        """All of them: (channels, rows, columns)."""
+        return self._padded[REACH:, REACH:-REACH].permute(2, 0, 1)
