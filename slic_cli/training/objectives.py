@@ -56,7 +56,8 @@ class SlicObjective(nn.Module):
     """The codec that destroys its own output: equations 5 and 6 of Huang & Wu 2025.
 
     R + lambda D + alpha [relu(tau - d(x1, x2)) + relu(tau - d(u(x1), codec(u(x1))))], x1 the 8-bit first decode, u a
-    drawn edit. Both decodes are rounded straight through, so that what is learnt survives a file.
+    drawn edit. Both decodes are rounded straight through, so that what is learnt survives a file. The gradient of d
+    reaches u by way of its re-compression alone: a first decode that drifts from its own features gains nothing.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class SlicObjective(nn.Module):
         edited = self.attacker(x1, draw)
         both = self.table.passes == "both"
         u = torch.cat([x1, edited.pictures]) if both else edited.pictures
-        distances = self.distance(*self._windows(u, self.codec.recompress(u), draw))
+        distances = self.distance(*self._windows(u.detach(), self.codec.recompress(u), draw))
         terms = self._term(distances, progress)
         figures = {f"d_{name}": d.mean().detach() for name, d in edited.by_name(distances[-len(x1) :])}
         if both:

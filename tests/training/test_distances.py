@@ -125,6 +125,17 @@ def test_gradients_reach_both_and_point_uphill(distances: dict[str, Distance], n
 
 
 @pytest.mark.parametrize("name", DISTANCES)
+def test_a_fixed_picture_changes_nothing_for_the_other(distances: dict[str, Distance], name: str) -> None:
+    x, y = pictures()
+    _, expected = gradients(distances[name], x, y)
+    moving = y.clone().requires_grad_()
+    value = distances[name](x, moving)
+    (gradient,) = torch.autograd.grad(value.sum(), moving)
+    torch.testing.assert_close(value, distances[name](x, y))
+    torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("name", DISTANCES)
 def test_a_picture_counts_alone_in_any_memory_layout(distances: dict[str, Distance], name: str) -> None:
     x, y = pictures(3)
     y[1] = 1 - x[1]

@@ -22,9 +22,15 @@ class Distance(nn.Module):
         if not wanted or x.shape != y.shape or x.dtype != y.dtype:
             got = f"{x.dtype} {tuple(x.shape)} and {y.dtype} {tuple(y.shape)}"
             raise ValueError(f"expected two float32 batches (n, 3, >= {MIN_SIDE}, >= {MIN_SIDE}), got {got}")
-        features = self.features(torch.cat([x, y]))
+        features = self.features(torch.cat([x, y])) if x.requires_grad else self._beside(x, y)
         with torch.autocast(x.device.type, enabled=False):
             return self.compare(features)
+
+    def _beside(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        """The features of both when no gradient is asked of `x`: a backbone then goes back through half of them."""
+        with torch.no_grad():
+            fixed = self.features(x)
+        return [torch.cat(maps) for maps in zip(fixed, self.features(y), strict=True)]
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """What is compared: maps (2 n, channels, rows, columns) of (2 n, 3, h, w) pictures, by default just these."""
