@@ -31,6 +31,7 @@ import torch
 from slic_cli import codec as codec_module
 from slic_cli import container
 from slic_cli.codec import Codec, latent_size
+from slic_cli.entropy.hyperprior import HyperpriorCoder
 from slic_cli.image_io import Picture, decode_image, encode_png
 from slic_cli.metrics import bits_per_pixel, psnr_db
 from slic_cli.model_file import load_tensors
@@ -223,16 +224,17 @@ def _shifted_borders(near: npt.NDArray[np.bool_], shift: int) -> npt.NDArray[np.
 def integers(photos: Path, spec: ModelSpec) -> None:
     """Ideal bits of y with scales from h_s in double precision, and from the integer network."""
     codec, tensors = Codec(spec), load_tensors(spec)
-    tables, starts = codec._coder._y_coder._tables, codec._coder._y_coder._starts
+    coder = HyperpriorCoder(tensors)
+    tables, starts = coder._y_coder._tables, coder._y_coder._starts
     exact, ours = 0.0, 0.0
     for _, pixels in photographs(photos):
         rows, columns = latent_size(*pixels.shape[:2])
         y = codec._transform.analyse_rows(torch.from_numpy(pixels), 0, rows)
-        symbols, z = quantise(y), quantise(codec._transform.hyper_analysis(y) - codec._medians)
-        scales = _float_scales(tensors, z + codec._coder.medians[:, None, None])[:, :rows, :columns]
+        symbols, z = quantise(y), coder.hyper_latents.quantise(codec._transform.hyper_analysis(y))
+        scales = _float_scales(tensors, z + coder.hyper_latents.medians[:, None, None])[:, :rows, :columns]
         for indices, add in (
-            (codec._coder.table_indices(z, rows, columns), "ours"),
-            (codec._coder._scale_table(scales), ""),
+            (coder.table_indices(z, rows, columns), "ours"),
+            (coder._scale_table(scales), ""),
         ):
             letters = symbols - tables.lowest[indices]
             escape = tables.lengths[indices] - 1

@@ -1,10 +1,12 @@
 """Make the files in tests/golden anew. Nothing else writes them; the tests only read them.
 
-PYTHONPATH=. python scripts/regenerate_golden.py {model,compressai}
+PYTHONPATH=. python scripts/regenerate_golden.py {model,autoregressive,compressai}
 
 model       a small model and a .slic file made with it. Do this only when the format or the model format changes on
             purpose, since it throws away the proof that files made earlier still decode. Print the digests that
             tests/test_codec.py holds, to be copied by hand.
+autoregressive  small models of the architectures with a context model; tests/entropy/test_autoregressive.py holds the
+            digests of what they make.
 compressai  what CompressAI 1.2.8 (extra `train`) computes with the small model's weights.
 """
 
@@ -42,25 +44,30 @@ Tensors = dict[str, npt.NDArray[Any]]
 def main() -> None:
     """Make one family of golden files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("model", "compressai"))
+    parser.add_argument("what", choices=("model", "autoregressive", "compressai"))
     sys.path.insert(0, str(TESTS))
-    if parser.parse_args().what == "model":
-        make_model()
+    what = parser.parse_args().what
+    if what == "model":
+        make_model(MODEL, "bmshj2018-hyperprior")
         make_picture()
+    elif what == "autoregressive":
+        for name in ("mbt2018", "cheng2020-anchor"):
+            make_model(GOLDEN / f"golden-{name}.safetensors", name)
     else:
         make_compressai()
 
 
-def make_model() -> None:
-    """The tiny model of tests/conftest.py, with few scale tables."""
-    from conftest import TINY_METADATA, tiny_state
+def make_model(path: Path, architecture: str) -> None:
+    """A tiny model of tests/conftest.py, with few scale tables."""
+    from conftest import TINY_METADATA, TINY_STATES
 
+    metadata = TINY_METADATA | {"architecture": architecture}
     with tempfile.TemporaryDirectory() as directory:
         whole = Path(directory) / "whole.safetensors"
-        export_model(whole, tiny_state(), TINY_METADATA, force=False)
+        export_model(whole, TINY_STATES[architecture](), metadata, force=False)
         tensors = load_tensors(read_spec(whole))
-    save_model(MODEL, tensors | _few_tables(tensors), TINY_METADATA, force=True)
-    print(f"model digest {read_spec(MODEL).digest}")
+    save_model(path, tensors | _few_tables(tensors), metadata, force=True)
+    print(f"model digest {read_spec(path).digest}")
 
 
 def _few_tables(tensors: Tensors) -> Tensors:

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
+from slic_cli.entropy.cheng2020 import Cheng2020Coder
 from slic_cli.entropy.hyperprior import HyperpriorCoder
 from slic_cli.entropy.minnen2018 import Minnen2018Coder
 from slic_cli.errors import BadModelFile
-from slic_cli.shapes import Shapes, hyperprior_shapes, joint_shapes
+from slic_cli.shapes import Shapes, anchor_shapes, hyperprior_shapes, joint_shapes
 from slic_cli.transform.balle2018 import Balle2018Transform
+from slic_cli.transform.cheng2020 import Cheng2020Transform
 from slic_cli.transform.minnen2018 import Minnen2018Transform
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -30,7 +34,7 @@ class Transform(Protocol):
     channels: int
 
     def analyse_rows(self, pixels: Tensor, start: int, stop: int) -> Tensor:
-        """Latent rows [start, stop) of a picture padded to whole latents: uint8 (rows, columns, 3) to float32 (M, ...)."""
+        """Latent rows [start, stop) of uint8 (rows, columns, 3), padded to whole latents: float32 (M, ..., columns)."""
 
     def hyper_analysis(self, y: Tensor) -> Tensor:
         """y (M, rows, columns) to z (N, ceil(rows / 4), ceil(columns / 4)), float32."""
@@ -63,6 +67,7 @@ class Architecture:
 ARCHITECTURES = {
     "bmshj2018-hyperprior": Architecture(hyperprior_shapes, Balle2018Transform, HyperpriorCoder),
     "mbt2018": Architecture(joint_shapes, Minnen2018Transform, Minnen2018Coder),
+    "cheng2020-anchor": Architecture(anchor_shapes, Cheng2020Transform, Cheng2020Coder),
 }
 
 

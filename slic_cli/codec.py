@@ -111,7 +111,7 @@ class Codec:
     def latents(self, file: SlicFile) -> npt.NDArray[Any]:
         """The latents that a file holds, the same on every machine: (M, rows, columns).
 
-        Whole numbers, int16, without a context model; else float32 and whole sixteenths. Raises BadSlicFile,
+        Whole numbers, int16, without a context model; else float32 and whole 64ths. Raises BadSlicFile,
         MissingModel.
         """
         if file.model_digest.hex() != self.spec.digest:

@@ -18,6 +18,7 @@ from slic_cli.entropy.integer_network import ACTIVATION_BITS
 from slic_cli.entropy.tables import FrequencyTables, build_tables
 from slic_cli.errors import BadModelFile
 from slic_cli.model_file import save_model
+from slic_cli.shapes import check_shapes
 
 Array = npt.NDArray[np.float64]
 
@@ -38,6 +39,7 @@ def export_model(path: Path, state: Mapping[str, npt.NDArray[Any]], metadata: Ma
     tensors: dict[str, npt.NDArray[Any]] = {
         name: _half(name, state[name]) for name in sorted(state) if _is_weight(name)
     }
+    check_shapes(tensors, architecture.shapes)
     tensors |= {f"tables.y.{name}": part for name, part in _parts(gaussian_tables()).items()}
     tensors |= {f"tables.z.{name}": part for name, part in _parts(factorised_tables(tensors)).items()}
     tensors["tables.y.thresholds"] = scale_thresholds()

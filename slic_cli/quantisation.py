@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,6 @@ class ScaleTable:
         self._top = int(thresholds[-1])
         self._indices = np.append(np.repeat(np.arange(len(steps), dtype=np.uint8), steps), np.uint8(len(steps)))
 
-    def __call__(self, scales: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    def __call__(self, scales: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
         """Indices (uint8) of non-negative integer scales held in float64; any shape."""
         return self._indices[np.minimum(scales, self._top).astype(np.int32)]

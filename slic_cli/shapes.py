@@ -51,6 +51,40 @@ def context_shapes(m: int) -> Shapes:
     return shapes
 
 
+def anchor_shapes(n: int, m: int) -> Shapes:
+    """cheng2020-anchor with `n` channels everywhere; `m` is as many in a sound model."""
+    shapes: Shapes = {"entropy_bottleneck.quantiles": (n, 1, 3), "g_a.6.weight": (n, n, 3, 3), "g_a.6.bias": (n,)}
+    for index in range(6):
+        shapes |= _residual_shapes(f"g_a.{index}", 3 if index == 0 else n, n, resizing=index % 2 == 0)
+    for index in range(7):
+        shapes |= _residual_shapes(f"g_s.{index}", n, n) if index % 2 == 0 else _upsampling_shapes(f"g_s.{index}", n)
+    wide = n * 3 // 2
+    plain = {f"h_a.{2 * index}": (n, n) for index in range(5)} | {"g_s.7.0": (n, 12)}
+    plain |= {"h_s.0": (n, n), "h_s.2.0": (n, 4 * n), "h_s.4": (n, wide), "h_s.6.0": (wide, 4 * wide)}
+    for layer, (cin, cout) in (plain | {"h_s.8": (wide, 2 * n)}).items():
+        shapes |= _convolution_shapes(layer, cin, cout)
+    return shapes | context_shapes(m)
+
+
+def _convolution_shapes(layer: str, cin: int, cout: int, kernel: int = 3) -> Shapes:
+    return {f"{layer}.weight": (cout, cin, kernel, kernel), f"{layer}.bias": (cout,)}
+
+
+def _residual_shapes(block: str, cin: int, n: int, resizing: bool = False) -> Shapes:
+    shapes = _convolution_shapes(f"{block}.conv1", cin, n) | _convolution_shapes(f"{block}.conv2", n, n)
+    if resizing:
+        shapes |= _convolution_shapes(f"{block}.skip", cin, n, 1)
+        shapes |= {f"{block}.gdn.beta": (n,), f"{block}.gdn.gamma": (n, n)}
+    return shapes
+
+
+def _upsampling_shapes(block: str, n: int) -> Shapes:
+    shapes = _convolution_shapes(f"{block}.conv", n, n)
+    for part in ("subpel_conv.0", "upsample.0"):
+        shapes |= _convolution_shapes(f"{block}.{part}", n, 4 * n)
+    return shapes | {f"{block}.igdn.beta": (n,), f"{block}.igdn.gamma": (n, n)}
+
+
 def check_shapes(
     tensors: Mapping[str, npt.NDArray[Any]], shapes: Callable[[int, int], Shapes] = hyperprior_shapes
 ) -> None:

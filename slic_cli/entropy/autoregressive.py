@@ -8,7 +8,8 @@ encoder and decoder walk the same way. docs/format.md specifies it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from slic_cli.entropy.wavefront import Front, LatentPlane, along, fronts
 from slic_cli.errors import BadModelFile
 from slic_cli.quantisation import ScaleTable, quantise
 
-HYPER_WEIGHT_BITS = 12  # fraction bits of the hyper-synthesis's weights
+HYPER_WEIGHT_BITS = 11  # fraction bits of the hyper-synthesis's weights
 _UNIT = float(1 << LATENT_BITS)
 
 FrontCoder = Callable[[Front, Tensor, npt.NDArray[np.uint8]], Symbols]
@@ -32,8 +33,8 @@ FrontCoder = Callable[[Front, Tensor, npt.NDArray[np.uint8]], Symbols]
 class AutoregressiveCoder:
     """Codes strips of latents with the tables and integer networks of one model.
 
-    `layers` names the convolutions of its hyper-synthesis, with what each does to the grid; all but the last are followed
-    by a leaky ReLU.
+    `layers` names the convolutions of its hyper-synthesis, with what each does to the grid; all but the last are
+    followed by a leaky ReLU.
     """
 
     latents_dtype = np.dtype(np.float32)
@@ -69,7 +70,7 @@ class AutoregressiveCoder:
 
     @torch.inference_mode()
     def decode(self, payload: bytes, rows: int, columns: int) -> npt.NDArray[np.float32]:
-        """The very y_hat that the encoder ended with: float32 (M, rows, columns), whole sixteenths. Raises BadSlicFile."""
+        """The very y_hat that the encoder ended with: float32 (M, rows, columns), whole 64ths. Raises BadSlicFile."""
         reader = SymbolReader(payload)
         z_symbols = self.hyper_latents.decode(reader, rows, columns)
 
@@ -86,13 +87,25 @@ class AutoregressiveCoder:
         z_hat = self.hyper_latents.z_hat(z_symbols).astype(np.float32)
         shares = self._context.hyper_share(self._h_s(z_hat)[:, :rows, :columns])
         plane = LatentPlane(self._context.channels, rows, columns)
-        for front in fronts(rows, columns):
-            parameters = self._context(plane.neighbours(front), along(shares, front))
-            means = torch.from_numpy(parameters.means).float()
-            symbols = code(front, means, self._scale_table(parameters.scales))
-            plane.write(front, torch.from_numpy(symbols).float().mul_(_UNIT).add_(means))
+        with _one_thread():
+            for front in fronts(rows, columns):
+                parameters = self._context(plane.neighbours(front), along(shares, front))
+                means = torch.from_numpy(parameters.means).float()
+                symbols = code(front, means, self._scale_table(parameters.scales))
+                plane.write(front, torch.from_numpy(symbols).float().mul_(_UNIT).add_(means))
         y_hat: npt.NDArray[np.float32] = (plane.latents() / _UNIT).numpy()
         return y_hat
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Fronts are small: on a machine with other work, waiting for a second thread costs ten times what it brings."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _hyper_synthesis(tensors: Tensors, layers: Sequence[tuple[str, Kind]]) -> IntegerHyperSynthesis:

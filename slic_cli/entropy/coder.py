@@ -47,31 +47,32 @@ class TableCoder:
         """Append `symbols` (any shape), each with the table that `indices` (same shape) names."""
         order, counts = _grouping(indices)
         values = symbols.reshape(-1)[order].astype(np.int32)
-        escaped = []
+        lowest, escapes = self._limits(counts)
+        letters = values - lowest
+        outside = (letters < 0) | (letters >= escapes)
+        letters[outside] = escapes[outside]
         for index, group in _groups(counts):
-            letters = values[group] - self._tables.lowest[index]
-            escape = self._tables.lengths[index] - 1
-            outside = (letters < 0) | (letters >= escape)
-            if outside.any():
-                escaped.append(values[group][outside])
-                letters[outside] = escape
-            writer.write(letters, self.model(index))
-        writer.write_raw(np.concatenate(escaped) if escaped else values[:0])
+            writer.write(letters[group], self.model(index))
+        writer.write_raw(values[outside])
 
     def decode(self, reader: SymbolReader, indices: npt.NDArray[np.uint8]) -> Symbols:
         """Read the symbols, in the shape of `indices`. Raises BadSlicFile when the data cannot be right."""
         order, counts = _grouping(indices)
-        values = np.empty(indices.size, np.int16)
-        escaped = [np.empty(0, np.int64)]
+        letters = np.empty(indices.size, np.int32)
         for index, group in _groups(counts):
-            letters = reader.read(group.stop - group.start, self.model(index))
-            values[group] = letters + self._tables.lowest[index]
-            escaped.append(np.flatnonzero(letters == self._tables.lengths[index] - 1) + group.start)
-        places = np.concatenate(escaped)
+            letters[group] = reader.read(group.stop - group.start, self.model(index))
+        lowest, escapes = self._limits(counts)
+        places = np.flatnonzero(letters == escapes)
+        values = letters + lowest
         values[places] = reader.read_raw(len(places))
-        symbols = np.empty_like(values)
+        symbols = np.empty(indices.size, np.int16)
         symbols[order] = values
         return symbols.reshape(indices.shape)
+
+    def _limits(self, counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Lowest symbol and escape letter of each symbol in table order, int32."""
+        lowest, escapes = self._tables.lowest, self._tables.lengths - 1
+        return np.repeat(lowest[: len(counts)], counts), np.repeat(escapes[: len(counts)], counts)
 
 
 def _grouping(indices: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

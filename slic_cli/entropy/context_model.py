@@ -8,24 +8,24 @@ arithmetic.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from slic_cli.entropy.exact_product import ExactProduct, check_exact
 from slic_cli.entropy.hyper_latents import Tensors
-from slic_cli.entropy.integer_network import ACTIVATION_BITS, LEAKY_SLOPE, Array, rescale, to_fixed_point
+from slic_cli.entropy.integer_network import ACTIVATION_BITS, LEAKY_SLOPE, Array, Integers, rescale, to_fixed_point
 from slic_cli.entropy.wavefront import TAPS
 
-LATENT_BITS = 4  # fraction bits of means and of decoded latents
-HIDDEN_BITS = 6  # fraction bits of activations
-CONTEXT_BITS = 12  # fraction bits of the masked convolution's weights
+LATENT_BITS = 6  # fraction bits of means and of decoded latents
+HIDDEN_BITS = 8  # fraction bits of activations
+CONTEXT_BITS = 11  # fraction bits of the masked convolution's weights
 WEIGHT_BITS = 10  # fraction bits of the 1 x 1 convolutions' weights
 MEAN_MAX = float(1 << (15 + LATENT_BITS))
-_CONTEXT_BLOCKS = 3  # of four taps each
+_CONTEXT_BLOCKS = 6  # of two taps each
+_BAND_POSITIONS = 1024  # that the share of the hyper-synthesis is worked out for at a time
+_BLOCKS = 4  # of the channels that the other layers see
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Parameters:
 class Dense:
     """A matrix product in fixed point: rows of integers (n, in), float32, to their sums (n, out), float64."""
 
-    def __init__(self, weight: Array, bias: Array, blocks: int = 1) -> None:
-        self._bias = torch.from_numpy(bias)
-        matrix = torch.from_numpy(np.ascontiguousarray(weight))
+    def __init__(self, weight: Array, bias: Array, blocks: int = _BLOCKS) -> None:
+        self._bias, matrix = torch.from_numpy(bias), torch.from_numpy(np.ascontiguousarray(weight))
         check_exact(matrix, self._bias)
+        self.outputs = len(matrix)
         self._product = ExactProduct(matrix, blocks)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -61,18 +61,21 @@ class ContextModel:
         bias = to_fixed_point(tensors["context_prediction.bias"], CONTEXT_BITS + LATENT_BITS)
         self._context = Dense(context, bias, _CONTEXT_BLOCKS)
         (first, b_0), (second, b_1), (third, b_2) = (_pointwise(tensors, index) for index in (0, 2, 4))
-        inputs = first.shape[1] // 2
         check_exact(torch.from_numpy(first), torch.from_numpy(b_0))
-        self._hyper_share = Dense(first[:, :inputs], b_0)
-        self._first = Dense(first[:, inputs:], np.zeros(len(first)))
+        self.channels = len(context) // 2
+        self._hyper_share = Dense(first[:, : 2 * self.channels], b_0)
+        self._first = Dense(first[:, 2 * self.channels :], np.zeros(len(first)))
         self._second, self._third = Dense(second, b_1), Dense(third, b_2)
-        self.channels = len(third) // 2
 
-    def hyper_share(self, params: npt.NDArray[np.float32]) -> Tensor:
+    def hyper_share(self, params: Integers) -> Tensor:
         """The first layer's sums from the hyper-synthesis's output (2 M, rows, columns): (rows, columns, out)."""
         _, rows, columns = params.shape
-        flat = torch.from_numpy(params.reshape(len(params), -1)).t()
-        return self._hyper_share(flat).view(rows, columns, -1)
+        share = torch.empty(rows, columns, self._hyper_share.outputs, dtype=torch.float64)
+        for top in range(0, rows, max(1, _BAND_POSITIONS // columns)):
+            band = slice(top, top + max(1, _BAND_POSITIONS // columns))
+            flat = torch.from_numpy(params[:, band].reshape(len(params), -1)).t()
+            share[band] = self._hyper_share(flat).view(-1, columns, self._hyper_share.outputs)
+        return share
 
     def __call__(self, seen: Tensor, share: Tensor) -> Parameters:
         """From the neighbours of n positions, (n, 12 M), and their `hyper_share`, (n, out)."""

@@ -21,11 +21,13 @@ import torch
 from slic_cli.entropy.exact_product import ACTIVATION_MAX, ExactProduct, check_exact
 
 Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.floating[Any]]  # float64, or float32 where it is exact
 Floats = npt.NDArray[np.floating[Any]]
 
 WEIGHT_BITS = 16  # fraction bits of a weight
 ACTIVATION_BITS = 12  # fraction bits of an activation, of z and of the scales that come out
 LEAKY_SLOPE = 655 / (1 << 16)  # what LeakyReLU's 0.01 is here
+_BLOCKS = 3  # that products are cut into where they may be in float32
 _PATCH_BYTES = 32 << 20  # working memory of one product
 
 
@@ -44,10 +46,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Rule:
-    """The fixed point of one layer: fraction bits of its weights and of its activations, in and out; the negative slope.
+    """The fixed point of one layer: fraction bits of its weights and of its activations, in and out, and its slope.
 
-    The slope is 0 for a ReLU, LEAKY_SLOPE for a leaky one and 1 for neither. `short` says that activations and weights
-    have so few bits that float32 products may be exact; activations are then held in float32.
+    The slope of what is negative is 0 for a ReLU, LEAKY_SLOPE for a leaky one and 1 for neither. `short` says that
+    activations and weights have so few bits that float32 products may be exact; activations are then held in float32.
     """
 
     weight_bits: int = WEIGHT_BITS
@@ -91,9 +93,9 @@ class IntegerLayer:
         self.reach = max(abs(step) for phase in self.phases for tap in phase.taps for step in tap)
         for phase in self.phases:
             check_exact(phase.weight, phase.bias)
-        self._short = [ExactProduct(phase.weight) for phase in self.phases] if rule.short else []
+        self._short = [ExactProduct(phase.weight, _BLOCKS) for phase in self.phases] if rule.short else []
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Integers) -> Integers:
         channels, rows, columns = x.shape
         padded = np.pad(x, ((0, 0), (self.reach, self.reach), (self.reach, self.reach)))
         out = np.empty((self.channels, rows * self.stride, columns * self.stride), x.dtype)
@@ -130,7 +132,7 @@ def rescale(sums: Array, shift: int, slope: float) -> Array:
     return np.clip(scaled, 0.0 if slope == 0 else -ACTIVATION_MAX, ACTIVATION_MAX, out=scaled)
 
 
-def _gather(x: Array, taps: Sequence[tuple[int, int]], reach: int, top: int, height: int, columns: int) -> Array:
+def _gather(x: Integers, taps: Sequence[tuple[int, int]], reach: int, top: int, height: int, columns: int) -> Integers:
     """Stack the shifted views of padded `x` that the taps see: (taps * channels, height * columns)."""
     views = [x[:, top + reach + dy : top + reach + dy + height, reach + dx : reach + dx + columns] for dy, dx in taps]
     return np.stack(views).reshape(len(taps) * x.shape[0], height * columns)
@@ -164,7 +166,7 @@ def _transposed_phases(weight: Array, bias: Array) -> list[Phase]:
 
 
 def _subpixel_phases(weight: Array, bias: Array) -> list[Phase]:
-    """Stride-1 convolution (4 out, in, k, k) and a pixel shuffle: channel 4 c + 2 i + j is channel c of phase (i, j)."""
+    """Stride-1 convolution (4 out, in, k, k) and a pixel shuffle: channel 4 c + 2 i + j is c of phase (i, j)."""
     corners = [(row, column) for row in (0, 1) for column in (0, 1)]
     cut = [(weight[2 * row + column :: 4], bias[2 * row + column :: 4], row, column) for row, column in corners]
     return [phase for part in cut for phase in _plain_phases(*part)]
@@ -193,7 +195,7 @@ class IntegerHyperSynthesis:
     ) -> None:
         self.layers = [IntegerLayer(*layer) for layer in zip(weights, biases, kinds, rules, strict=True)]
 
-    def __call__(self, z_hat: Array) -> Array:
+    def __call__(self, z_hat: Integers) -> Integers:
         x = np.clip(z_hat, -ACTIVATION_MAX, ACTIVATION_MAX)
         for layer in self.layers:
             x = layer(x)

@@ -1,7 +1,7 @@
 """The order in which a strip with a 5 x 5 context is decoded: fronts of positions that need nothing of one another.
 
-A position sees two rows above, up to two columns to its right, and two columns to its left (Minnen et al. 2018, 3.1). So
-everything it sees lies in fronts of smaller t = column + 3 row, and the positions of a front are done in one go.
+A position sees two rows above, up to two columns to its right, and two columns to its left (Minnen et al. 2018, 3.1).
+So everything it sees lies in fronts of smaller t = column + 3 row, and the positions of a front are done in one go.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def fronts(rows: int, columns: int) -> Iterator[Front]:
 
 
 def along(plane: Tensor, front: Front, run: int = 1, row: int = 0, column: int = 0) -> Tensor:
-    """A view of contiguous `plane` (rows, columns, channels) at a front moved by (row, column): (count, run * channels).
+    """A view of contiguous `plane` (rows, columns, channels) at a moved front: (count, run * channels).
 
-    Each position comes with its `run` - 1 successors in its row.
+    Each position is moved by (row, column) and comes with its `run` - 1 successors in its row.
     """
     _, columns, channels = plane.shape
     start = ((front.row + row) * columns + front.column + column) * channels
-    return plane.as_strided((front.count, run * channels), ((columns - LAG) * channels, 1), start)
+    step = max(0, columns - LAG) * channels  # in narrower strips each front is one position
+    return plane.as_strided((front.count, run * channels), (step, 1), start)
 
 
 class LatentPlane:
@@ -53,7 +54,7 @@ class LatentPlane:
         self._seen = torch.empty(min(rows, -(-columns // LAG)), TAPS * channels)
 
     def neighbours(self, front: Front) -> Tensor:
-        """What a front sees: (count, 12 channels), the masked kernel's taps in raster order. Valid until the next call."""
+        """What a front sees: (count, 12 channels), the mask's taps in raster order. Valid until the next call."""
         seen, five = self._seen[: front.count], 5 * self._padded.shape[2]
         seen[:, :five] = along(self._padded, front, 5)
         seen[:, five : 2 * five] = along(self._padded, front, 5, 1)

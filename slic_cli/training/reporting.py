@@ -80,7 +80,7 @@ class Reporter:
             self.console.log(f"{stage}: step {clock.step}, {left}, {format_row(self._smooth)}")
 
     def _summary(self) -> str:
-        """What fits on a line: rate, PSNR, distances of clean and edited pictures, second PSNR of the last validation."""
+        """What fits on a line: rate, PSNR, distances of clean and edited pictures, the last second PSNR."""
         smooth = self._smooth
         edited = [value for key, value in smooth.items() if key.startswith("d_") and key != "d_clean"]
         parts = [f"{smooth['bpp']:.2f} bpp"] if "bpp" in smooth else []

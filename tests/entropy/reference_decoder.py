@@ -157,14 +157,14 @@ def layer(x: Plane, weight: npt.NDArray[Any], bias: npt.NDArray[Any], transposed
     result = {}
     for o, p, q in product(range(len(bias)), range(rows * stride), range(columns * stride)):
         total = nearest(bias[o], 28)
-        for k, l, i_row, i_column in _taps(p, q, transposed):  # noqa: E741 - the document's letters
+        for k, l, i_row, i_column in taps(p, q, transposed):  # noqa: E741 - the document's letters
             for i in inputs:
                 total += fixed[(i, o, k, l) if transposed else (o, i, k, l)] * x.get((i, i_row, i_column), 0)
         result[o, p, q] = min(max((total + (1 << 15)) // (1 << 16), 0), 1 << 24)
     return result
 
 
-def _taps(p: int, q: int, transposed: bool) -> Iterator[tuple[int, int, int, int]]:
+def taps(p: int, q: int, transposed: bool) -> Iterator[tuple[int, int, int, int]]:
     """Kernel row and column, input row and column."""
     if not transposed:
         yield from ((k, l, p + k - 1, q + l - 1) for k in range(3) for l in range(3))  # noqa: E741

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from slic_cli.entropy import integer_network
+from slic_cli.entropy.exact_product import ACTIVATION_MAX
 from slic_cli.entropy.integer_network import (
     ACTIVATION_BITS,
-    ACTIVATION_MAX,
     WEIGHT_BITS,
     IntegerHyperSynthesis,
     IntegerLayer,
@@ -69,7 +69,8 @@ def test_layer_equals_torch_exactly(transposed: bool, shape: tuple[int, ...], se
     fixed = random.integers(-largest, largest + 1, shape).astype(np.float64)
     bias = random.integers(-(1 << 30), 1 << 30, 7).astype(np.float64)
     x = random.integers(-(1 << 24), (1 << 24) + 1, (5, 6, 9)).astype(np.float64)
-    layer = IntegerLayer(fixed / (1 << WEIGHT_BITS), bias / (1 << (WEIGHT_BITS + ACTIVATION_BITS)), Kind.TRANSPOSED if transposed else Kind.PLAIN)
+    offsets = bias / (1 << (WEIGHT_BITS + ACTIVATION_BITS))
+    layer = IntegerLayer(fixed / (1 << WEIGHT_BITS), offsets, Kind.TRANSPOSED if transposed else Kind.PLAIN)
     result = layer(x)
     np.testing.assert_array_equal(result, convolve(x, fixed, bias, transposed))
     assert len(np.unique(result)) > 2
@@ -131,7 +132,8 @@ def test_threads_change_nothing() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, 65504.0, 300.0])
 def test_weights_whose_sums_could_round_are_refused(transposed: bool, value: float) -> None:
     with pytest.raises(BadModelFile, match="stay exact"):
-        IntegerLayer(np.full((4, 4, 5, 5), value, np.float32), np.zeros(4), Kind.TRANSPOSED if transposed else Kind.PLAIN)
+        kind = Kind.TRANSPOSED if transposed else Kind.PLAIN
+        IntegerLayer(np.full((4, 4, 5, 5), value, np.float32), np.zeros(4), kind)
 
 
 def test_the_bound_counts_the_weights_one_output_sees_and_the_bias() -> None:
