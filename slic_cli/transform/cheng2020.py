@@ -20,7 +20,7 @@ from slic_cli.transform.tiling import analyse_tiles, synthesise_tiles
 
 ANALYSIS_HALO = 4  # latents around a tile that its latents depend on: 57 pixels
 SYNTHESIS_HALO = 7  # latents around a tile that its pixels depend on: 6.5
-TILE = 64  # latents along a tile's side
+TILE = 48  # latents along a tile's side: the features of a tile with its halo take half a gigabyte
 
 Stage = Callable[[Tensor], Tensor]
 
