@@ -76,16 +76,10 @@ class JpegStage:
         return psnr_db(real, imitation), psnr_db(real, original), np.concatenate([original, real, imitation], 1)
 
 
-def jpeg_stage(
-    table: JpegSimTable,
-    photographs: Photographs,
-    recipe: Recipe,
-    device: torch.device,
-    memory_format: torch.memory_format,
-) -> JpegStage:
+def jpeg_stage(table: JpegSimTable, photographs: Photographs, recipe: Recipe, device: torch.device) -> JpegStage:
     """The stage of a recipe, its network freshly initialised."""
     torch.manual_seed(random.Random(f"{recipe.data.seed} jpeg-sim").getrandbits(63))
-    net = UNetJpeg(table.width).to(device).to(memory_format=memory_format)
+    net = UNetJpeg(table.width).to(device).to(memory_format=torch.channels_last)
     if table.near_identity:
         start_near_identity(net)
     net.train(not table.near_identity)  # the start holds with the statistics that it sets

@@ -67,14 +67,7 @@ class Run:
     world: World
     report: Reporter
     autocast: Callable[[], torch.autocast]
-    precision: torch.dtype
     distance: nn.Module  # of the slic stage
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """How kernels lie in memory. Processors without bfloat16 go back through channels-last layers at half speed."""
-        fast = self.world.device.type == "cuda" or self.precision == torch.bfloat16
-        return torch.channels_last if fast else torch.contiguous_format
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage keeps itself."""
@@ -112,7 +105,7 @@ def train(recipe: Recipe, text: str, settings: Settings, console: Console) -> di
         )
         report = Reporter(settings.out, quiet, world.leads)
         autocast = partial(torch.autocast, world.device.type, precision, precision != torch.float32)
-        run = Run(recipe, settings, photographs, world, report, autocast, precision, distance)
+        run = Run(recipe, settings, photographs, world, report, autocast, distance)
         return _run_stages(run, stages, quiet)
     finally:
         leave_world(world)
@@ -158,7 +151,7 @@ def _run_stages(run: Run, stages: list[str], console: Console) -> dict[str, Any]
             _finish(
                 run,
                 name,
-                jpeg_stage(_table(run, JpegSimTable), run.photographs, run.recipe, run.world.device, run.memory_format),
+                jpeg_stage(_table(run, JpegSimTable), run.photographs, run.recipe, run.world.device),
             )
         else:
             codec = _new_codec(run, name)
@@ -203,7 +196,7 @@ def _new_codec(run: Run, name: str) -> Hyperprior:
     size = min(_START_SIZE, run.recipe.data.patch)
     crops = list(run.photographs.crops(draw, _START_CROPS, size).cpu())
     start_codec(codec, _start(run, name), model, crops)
-    return codec.to(run.world.device).to(memory_format=run.memory_format).train()
+    return codec.to(run.world.device).to(memory_format=torch.channels_last).train()
 
 
 def _start(run: Run, name: str) -> str:
