@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +20,14 @@ from small import RECIPE, run
 from slic_cli.errors import BadModelFile, OutputError
 from slic_cli.registry import read_spec
 from slic_cli.training import loop
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C acts, even where the tests run in the background and were started with it ignored."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
 
 
 def network(out: Path, stage: str) -> dict[str, torch.Tensor]:
