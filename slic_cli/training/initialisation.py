@@ -8,16 +8,22 @@ of training to come within 16 dB of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slic_cli.training.hyperprior import Hyperprior
+from slic_cli.training.hyperprior import LEAST_SPREAD, Hyperprior
 
 _NOISE = 0.005  # share of the random initialisation that is kept, so that equal channels can part
 _GAMMA = 0.002  # GDN's diagonal
-_LEAST_SPREAD = 0.2  # of a latent channel, in quantiser steps
+_ACTIVITY_TAPS = torch.tensor([[0.05, 0.1, 0.05], [0.1, 0.4, 0.1], [0.05, 0.1, 0.05]])  # around a latent
+_Z_PER_ACTIVITY = 3.0  # z is rounded to whole numbers; latents' mean magnitudes are of the order of their spread
+_DEVIATION_PER_ACTIVITY = 1.25  # a Gaussian's standard deviation over its mean magnitude
+_LEAST_SCALE = 0.08  # of a latent where all is flat, in units of its spread
 _CENTRE = slice(2, 4)  # the two taps of five that a stride-2 convolution's own block falls on
 
 
@@ -39,11 +45,11 @@ def karhunen_loeve(codec: Hyperprior, crops: Sequence[Tensor]) -> None:
             up.bias[:used] = mean.reshape(used, 4).mean(1)
         below = [_project(axes, mean, crop) for crop in below]
         used = len(axes)
-    net.h_s[-2].bias.fill_(1.0)
     deviations = torch.stack([crop.square().mean((1, 2)) for crop in below]).mean(0).sqrt()
-    spread = torch.full((codec.spread.numel(),), _LEAST_SPREAD)
-    spread[:used] = (deviations * codec.gain).clamp(min=_LEAST_SPREAD)
+    spread = torch.full((codec.spread.numel(),), LEAST_SPREAD)
+    spread[:used] = (deviations * codec.gain).clamp(min=LEAST_SPREAD)
     codec.spread.copy_(spread.view(1, -1, 1, 1))
+    _activity_prior(codec.net, used)
 
 
 def _principal_axes(pictures: Sequence[Tensor], limit: int, centred: bool) -> tuple[Tensor, Tensor]:
@@ -71,3 +77,32 @@ def _set_layer(down: nn.Conv2d, up: nn.ConvTranspose2d, axes: Tensor, used: int)
 def _project(axes: Tensor, mean: Tensor, picture: Tensor) -> Tensor:
     blocks = F.pixel_unshuffle(picture[None], 2)[0] - mean.view(-1, 1, 1)
     return torch.einsum("kc,chw->khw", axes, blocks)
+
+
+def _activity_prior(net: Any, used: int) -> None:
+    """Hyper-networks that work at once: z holds the mean activity of groups of latents, a scale is its group's.
+
+    Each stride-2 convolution of h_a moves 2 x 2 places into channels, each of h_s moves them back. Latents are grouped
+    in the order of their variance, the strongest in the smallest groups.
+    """
+    n = net.h_s[-2].weight.shape[1]
+    groups = n // 16
+    if not groups:  # too few channels for the places of a 4 x 4 block
+        net.h_s[-2].bias.fill_(1.0)
+        return
+    edges = np.unique(np.rint(np.geomspace(1, used + 1, groups + 1)).astype(int)) - 1
+    for module in (*net.h_a, *net.h_s):
+        if hasattr(module, "weight"):
+            module.weight.mul_(_NOISE)
+            module.bias.zero_()
+    for group, (start, stop) in enumerate(pairwise(edges)):
+        net.h_a[0].weight[group, start:stop] += _ACTIVITY_TAPS * (_Z_PER_ACTIVITY / (stop - start))
+        net.h_s[4].weight[start:stop, group] += _ACTIVITY_TAPS * (_DEVIATION_PER_ACTIVITY / _Z_PER_ACTIVITY)
+    net.h_s[4].bias.fill_(_LEAST_SCALE)
+    for level, channels in enumerate((groups, 4 * groups)):
+        down, up = net.h_a[2 + 2 * level], net.h_s[2 - 2 * level]
+        for channel in range(channels):
+            for place in range(4):
+                row, column = 2 + place // 2, 2 + place % 2
+                down.weight[4 * channel + place, channel, row, column] += 1
+                up.weight[4 * channel + place, channel, row, column] += 1

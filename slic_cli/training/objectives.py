@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slic_cli.training.attacker import Attacker
+from slic_cli.training.carrier import false_alarms, misses
+from slic_cli.training.graft import grafted_alarm
 from slic_cli.training.hyperprior import Coded, Hyperprior
 from slic_cli.training.recipe import BaseTable, SlicTable
-from slic_cli.training.rounding import to_eight_bits
+from slic_cli.training.rounding import straight_through_round, to_eight_bits
 
 Figures = dict[str, Tensor]
 _NEARLY_EQUAL = 1e-5  # the distance at which -log stops growing
@@ -56,8 +58,8 @@ class SlicObjective(nn.Module):
     """The codec that destroys its own output: equations 5 and 6 of Huang & Wu 2025.
 
     R + lambda D + alpha [relu(tau - d(x1, x2)) + relu(tau - d(u(x1), codec(u(x1))))], x1 the 8-bit first decode, u a
-    drawn edit. Both decodes are rounded straight through, so that what is learnt survives a file. The gradient of d
-    reaches u by way of its re-compression alone: a first decode that drifts from its own features gains nothing.
+    drawn edit. Both decodes are rounded straight through, so that what is learnt survives a file. A codec with a
+    carrier also has the carrier's losses.
     """
 
     def __init__(
@@ -74,22 +76,38 @@ class SlicObjective(nn.Module):
         terms = rate_distortion(coded, x, self.rate_weight)
         if not self.alpha:
             return _with_quantiles(self.codec, terms.loss, terms.figures)
-        adversarial, distances = self._adversarial(to_eight_bits(coded.pictures), draw, progress)
-        return _with_quantiles(self.codec, terms.loss + self.alpha * adversarial, terms.figures | distances)
+        adversarial, distances = self._adversarial(coded, draw, progress)
+        return _with_quantiles(self.codec, terms.loss + adversarial, terms.figures | distances)
 
-    def _adversarial(self, x1: Tensor, draw: random.Random, progress: float) -> tuple[Tensor, Figures]:
-        """Both relu terms of equation 5, and the mean distance of the clean and of the edited pictures."""
+    def _adversarial(self, coded: Coded, draw: random.Random, progress: float) -> tuple[Tensor, Figures]:
+        """Both relu terms of equation 5, weighted, and the mean distance of the clean and of the edited pictures."""
+        x1 = to_eight_bits(coded.pictures)
         edited = self.attacker(x1, draw)
         both = self.table.passes == "both"
         u = torch.cat([x1, edited.pictures]) if both else edited.pictures
-        distances = self.distance(*self._windows(u.detach(), self.codec.recompress(u), draw))
+        y = self.codec.analyse(u)
+        again = self.codec.synthesise(straight_through_round(y)).clamp(0, 1)
+        distances = self.distance(*self._windows(u, again, draw))
         terms = self._term(distances, progress)
         figures = {f"d_{name}": d.mean().detach() for name, d in edited.by_name(distances[-len(x1) :])}
         if both:
             clean = len(x1)
             figures["d_clean"] = distances[:clean].mean().detach()
-            return terms[:clean].mean() + terms[clean:].mean(), figures
-        return 2 * terms.mean(), figures
+            total = terms[:clean].mean() + terms[clean:].mean()
+        else:
+            total = 2 * terms.mean()
+        return self.alpha * total + self._carried(coded.latents, y, figures), figures
+
+    def _carried(self, plain: Tensor, marked: Tensor, figures: Figures) -> Tensor | float:
+        """The carrier's own losses, on photographs and on their edited first decodes."""
+        if not self.table.carrier:
+            return 0.0
+        missed, wrong = (
+            misses(grafted_alarm(self.codec, marked, soft=True)),
+            false_alarms(grafted_alarm(self.codec, plain)),
+        )
+        figures |= {"missed": missed.detach(), "wrong": wrong.detach()}
+        return self.table.carrier * (missed + self.table.caution * wrong)
 
     def _windows(self, x: Tensor, y: Tensor, draw: random.Random) -> tuple[Tensor, Tensor]:
         size = self.table.window

@@ -1,6 +1,6 @@
 """Recipes: what a model is and how it is trained, as TOML files checked when they are read.
 
-    [model] what is made      [data] what it is shown      [base] [jpeg-sim] [slic] the stages, in that order
+    [model] what is made      [data] what it is shown      [base] [jpeg-sim] [carrier] [slic] the stages, in that order
 
 A recipe holds data only; every wrong key or value is a UsageError that names it.
 """
@@ -23,7 +23,8 @@ from slic_cli.registry import NAME_PATTERN
 # CompressAI's weights of the distortion 255^2 MSE, qualities 1 to 8, and the alphas of Huang & Wu's reference code.
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
 ALPHAS = (0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.75, 2.5)
-STAGES = ("base", "jpeg-sim", "slic")
+STAGES = ("base", "jpeg-sim", "carrier", "slic")
+CARRIER_WIDTHS = (8, 16, 16, 17)  # channels that a carrier takes after each analysis convolution
 _SUFFIX = ".toml"
 
 Table = TypeVar("Table")
@@ -36,13 +37,17 @@ def _require(condition: bool, key: str, expected: str, got: object) -> None:
 
 @dataclass(frozen=True)
 class ModelTable:
-    """What is trained: `n` and `m` are the paper's channel counts N and M; `quality` picks lambda and alpha."""
+    """What is trained: `n` and `m` are the paper's channel counts N and M; `quality` picks lambda and alpha.
+
+    `widths`, at most (N, N, N, M), are the channels in use after the four analysis convolutions, all of them if empty.
+    """
 
     name: str
     quality: int
     architecture: str = "bmshj2018-hyperprior"
     n: int = 192
     m: int = 320
+    widths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(bool(NAME_PATTERN.fullmatch(self.name)), "name", "a-z, 0-9, '.', '_', '-'", self.name)
@@ -50,6 +55,9 @@ class ModelTable:
         known = "bmshj2018-hyperprior"
         _require(self.architecture == known, "architecture", known, self.architecture)
         _require(self.n >= 4 and self.m >= 4, "n and m", "at least 4", (self.n, self.m))
+        most = (self.n, self.n, self.n, self.m)
+        fitting = len(self.widths) == 4 and all(3 < width <= top for width, top in zip(self.widths, most, strict=True))
+        _require(not self.widths or fitting, "widths", f"four numbers from 4 to {most}", self.widths)
 
     @property
     def rate_weight(self) -> float:
@@ -154,6 +162,25 @@ class JpegSimTable(StageTable):
 
 
 @dataclass(frozen=True)
+class CarrierTable(StageTable):
+    """Training of a carrier (slic_cli/training/carrier.py), which the slic stage then starts with.
+
+    `levels` is the wave's root mean square in 8-bit levels: what the first decode pays. `caution` weighs false alarms
+    against missed ones. The wave learns `wave_rate` times as fast as the filters. `edits` are drawn as in [slic].
+    """
+
+    levels: float = 1.4
+    caution: float = 2.0
+    wave_rate: float = 5.0
+    edits: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(0 < self.levels <= 16, "levels", "more than 0, up to 16", self.levels)
+        _require(self.caution > 0 and self.wave_rate > 0, "caution and wave_rate", "more than 0", self.caution)
+
+
+@dataclass(frozen=True)
 class SlicTable(StageTable):
     """Adversarial fine-tuning, equations 5 and 6.
 
@@ -162,7 +189,8 @@ class SlicTable(StageTable):
     near 0, weighted by `log_weight`. `passes` is "one" (each crop is either left clean or edited, `clean_share` of
     them clean: twice the steps in the same time) or "both" (the paper's: each crop clean and edited). Crops are moved
     by up to 15 pixels with probability `shift`, then edited in groups of `group` by one of `edits`. The distance is
-    taken over a random window of `window` pixels (0: the whole crop): VGG costs more than the codec.
+    taken over a random window of `window` pixels (0: the whole crop): VGG costs more than the codec. `carrier` weighs
+    the losses of the carrier that the recipe's carrier stage made, `caution` false alarms among them.
     """
 
     metric: str = "lpips"
@@ -175,6 +203,8 @@ class SlicTable(StageTable):
     shift: float = 0.9
     group: int = 2
     window: int = 0
+    carrier: float = 0.0
+    caution: float = 2.0
     start: str = ""
     edits: tuple[Mapping[str, Any], ...] = ()
     clip: float = 5.0
@@ -197,16 +227,28 @@ class Recipe:
     data: DataTable = field(default_factory=DataTable)
     base: BaseTable | None = None
     jpeg_sim: JpegSimTable | None = None
+    carrier: CarrierTable | None = None
     slic: SlicTable | None = None
     about: str = ""
 
     def __post_init__(self) -> None:
         _require(any(self.stage(name) for name in STAGES), "recipe", f"one of [{'], ['.join(STAGES)}]", "none")
+        most = (self.model.n, self.model.n, self.model.n, self.model.m)
+        room = all(width <= top for width, top in zip(self.widths(self.carrier is not None), most, strict=True))
+        _require(
+            room, "model.widths", f"{CARRIER_WIDTHS} channels less than {most}, for the carrier", self.model.widths
+        )
 
     def stage(self, name: str) -> StageTable | None:
         """The table of a stage of that name."""
         table: StageTable | None = getattr(self, name.replace("-", "_"))
         return table
+
+    def widths(self, carried: bool = False) -> tuple[int, ...]:
+        """Channels in use after the four analysis convolutions, those of the carrier included if it is `carried`."""
+        model = self.model
+        plain = model.widths or (model.n, model.n, model.n, model.m)
+        return tuple(own + more for own, more in zip(plain, CARRIER_WIDTHS, strict=True)) if carried else plain
 
     @property
     def stages(self) -> list[str]:
@@ -276,10 +318,12 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
 
 
 def _convert_list(kind: Any, value: Any, key: str) -> tuple[Any, ...]:
-    """tuple[int, int] is an ordered range; tuple[Mapping, ...] a list of tables, checked by who uses them."""
+    """tuple[int, int] is an ordered range, tuple[int, ...] a list, tuple[Mapping, ...] tables for others to check."""
     parts = typing.get_args(kind)
     _require(isinstance(value, list), key, "a list", value)
-    if parts[-1] is Ellipsis:
+    if parts == (int, ...):
+        _require(all(type(item) is int for item in value), key, "a list of whole numbers", value)
+    elif parts[-1] is Ellipsis:
         _require(all(isinstance(item, Mapping) for item in value), key, "a list of tables", value)
     else:
         right = len(value) == len(parts) and all(type(item) is int for item in value) and value == sorted(value)

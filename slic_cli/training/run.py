@@ -22,14 +22,18 @@ from slic_cli.errors import OutputExists, UsageError
 from slic_cli.files import write_atomically
 from slic_cli.outputs import make_directory
 from slic_cli.registry import find_model, list_models
+from slic_cli.training.attacker import Attacker
+from slic_cli.training.carrier import Carrier, load_carrier
+from slic_cli.training.carrier_stage import carrier_stage
 from slic_cli.training.distances import make_distance
 from slic_cli.training.edits import make_edit
 from slic_cli.training.finish import export_run
+from slic_cli.training.graft import graft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.jpeg_stage import jpeg_stage
 from slic_cli.training.loop import Stage, run_stage
 from slic_cli.training.photographs import Photographs, read_photographs
-from slic_cli.training.recipe import BaseTable, JpegSimTable, Recipe, SlicTable
+from slic_cli.training.recipe import BaseTable, CarrierTable, JpegSimTable, Recipe, SlicTable
 from slic_cli.training.reporting import Reporter, plot
 from slic_cli.training.stages import base_stage, slic_stage
 from slic_cli.training.start import KARHUNEN_LOEVE, read_weights, start_codec
@@ -153,6 +157,8 @@ def _run_stages(run: Run, stages: list[str], console: Console) -> dict[str, Any]
                 name,
                 jpeg_stage(_table(run, JpegSimTable), run.photographs, run.recipe, run.world.device),
             )
+        elif name == "carrier":
+            _finish(run, name, _carrier_stage(run))
         else:
             codec = _new_codec(run, name)
             _finish(run, name, _codec_stage(run, name, codec))
@@ -188,21 +194,33 @@ def _codec_stage(run: Run, name: str, codec: Hyperprior) -> Stage:
     return slic_stage(run.recipe, table, codec, run.photographs, run.autocast, run.distance, load, unet)
 
 
+def _carrier_stage(run: Run) -> Stage:
+    table, recipe = _table(run, CarrierTable), run.recipe
+    torch.manual_seed(random.Random(f"{recipe.data.seed} carrier").getrandbits(63))
+    attacker = Attacker([make_edit(edit) for edit in table.edits], 0.0, 0.9, 8)
+    identity = {"levels": table.levels, "seed": recipe.data.seed}
+    carrier = Carrier(table.levels).to(run.world.device)
+    return carrier_stage(table, identity, carrier, run.photographs, recipe.data.patch, attacker)
+
+
 def _new_codec(run: Run, name: str) -> Hyperprior:
     """The codec as a stage finds it: `--start`, the recipe's start, or what the base stage of this run left."""
     model, draw = run.recipe.model, random.Random(f"{run.recipe.data.seed} start")
     torch.manual_seed(draw.getrandbits(63))
-    codec = Hyperprior(model.n, model.m, best_gain(model.rate_weight))
+    carried = name == "slic" and run.recipe.carrier is not None
+    codec = Hyperprior(model.n, model.m, best_gain(model.rate_weight), run.recipe.widths(carried))
     size = min(_START_SIZE, run.recipe.data.patch)
     crops = list(run.photographs.crops(draw, _START_CROPS, size).cpu())
     start_codec(codec, _start(run, name), model, crops)
+    if carried and run.checkpoint("carrier").is_file():
+        graft(codec, load_carrier(run.checkpoint("carrier")))
     return codec.to(run.world.device).to(memory_format=torch.channels_last).train()
 
 
 def _start(run: Run, name: str) -> str:
     own = run.checkpoint("base")
     if run.settings.start and name == next(
-        iter(s for s in (run.settings.stages or run.recipe.stages) if s != "jpeg-sim")
+        iter(s for s in (run.settings.stages or run.recipe.stages) if s in ("base", "slic"))
     ):
         return run.settings.start
     if name == "base":
@@ -218,7 +236,7 @@ def _start(run: Run, name: str) -> str:
 def _frozen_codec(run: Run, name: str) -> nn.Module:
     """A vanilla codec for the noise attacker: "base" is this run's own, others are the registry's."""
     model = run.recipe.model
-    codec = Hyperprior(model.n, model.m, best_gain(model.rate_weight))
+    codec = Hyperprior(model.n, model.m, best_gain(model.rate_weight), model.widths)
     if name == "base":
         start_codec(codec, str(run.checkpoint("base")), model, [])
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,9 +63,16 @@ class CodecStage:
         return self.measure()
 
 
-def identity_of(model: ModelTable, seed: int, gain: float) -> dict[str, Any]:
+def identity_of(model: ModelTable, widths: Sequence[int], seed: int, gain: float) -> dict[str, Any]:
     """What a checkpoint of the codec must agree with to be gone on from."""
-    return {"architecture": model.architecture, "n": model.n, "m": model.m, "gain": gain, "seed": seed}
+    return {
+        "architecture": model.architecture,
+        "n": model.n,
+        "m": model.m,
+        "widths": list(widths),
+        "gain": gain,
+        "seed": seed,
+    }
 
 
 def base_stage(recipe: Recipe, codec: Hyperprior, photographs: Photographs, autocast: Any) -> CodecStage:
@@ -75,7 +82,7 @@ def base_stage(recipe: Recipe, codec: Hyperprior, photographs: Photographs, auto
     return CodecStage(
         "base",
         table,
-        identity_of(recipe.model, recipe.data.seed, codec.gain),
+        identity_of(recipe.model, codec.widths, recipe.data.seed, codec.gain),
         codec,
         BaseObjective(codec, table, rate_weight),
         photographs,
@@ -104,7 +111,7 @@ def slic_stage(
     return CodecStage(
         "slic",
         table,
-        identity_of(recipe.model, recipe.data.seed, codec.gain),
+        identity_of(recipe.model, codec.widths, recipe.data.seed, codec.gain),
         codec,
         SlicObjective(codec, distance.to(device), attacker, table, (rate_weight, alpha)),
         photographs,

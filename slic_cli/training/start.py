@@ -14,12 +14,11 @@ from torch import Tensor
 
 from slic_cli.errors import BadModelFile, MissingModel
 from slic_cli.training.checkpoint import FORMAT
-from slic_cli.training.hyperprior import Arrays, Hyperprior
+from slic_cli.training.hyperprior import LEAST_SPREAD, Arrays, Hyperprior
 from slic_cli.training.initialisation import karhunen_loeve
 from slic_cli.training.recipe import ModelTable
 
 KARHUNEN_LOEVE, PRETRAINED = "karhunen-loeve", "pretrained"
-_LEAST_SPREAD = 0.2
 
 
 def start_codec(codec: Hyperprior, start: str, model: ModelTable, crops: Sequence[Tensor]) -> None:
@@ -91,12 +90,14 @@ def _load_own(codec: Hyperprior, path: Path) -> None:
         right = content["format"] == FORMAT
     except Exception as error:
         raise BadModelFile(f"{path}: expected a checkpoint, got a file that cannot be read as one") from error
-    expected = (codec.net.N, codec.net.M)
+    expected = (codec.n, codec.m)
     got = tuple(content["identity"].get(key) for key in ("n", "m"))
     if not right or got != expected:
         raise BadModelFile(f"{path}: expected a checkpoint with N, M = {expected}, got {got}")
-    codec.gain = content["identity"]["gain"]
-    codec.load_state_dict(content["network"])
+    identity = content["identity"]
+    trained = Hyperprior(*expected, identity["gain"], identity.get("widths"))
+    trained.load_state_dict(content["network"])
+    codec.load_folded(trained.folded(), trained.gain)
 
 
 @torch.no_grad()
@@ -104,5 +105,5 @@ def _measure_spread(codec: Hyperprior, crops: Sequence[Tensor]) -> None:
     """The latents' deviation per channel; the codec computes the same with any, it only learns at another pace."""
     folded, gain = codec.folded(), codec.gain
     squares = torch.stack([(codec.net.g_a(crop[None])[0] * gain).square().mean((1, 2)) for crop in crops])
-    spread = squares.mean(0).sqrt().clamp(min=_LEAST_SPREAD)
+    spread = squares.mean(0).sqrt().clamp(min=LEAST_SPREAD)
     codec.load_folded(folded | {"spread": np.asarray(spread)}, gain)

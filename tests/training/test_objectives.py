@@ -59,7 +59,7 @@ def slic_loss(distance: float, progress: float, alpha: float = 2.0, **settings: 
 
 def test_rate_distortion_by_hand() -> None:
     x = torch.zeros(2, 3, 64, 64)
-    terms = rate_distortion(Coded(x + 0.1, torch.tensor(8192.0)), x, LAMBDA)
+    terms = rate_distortion(Coded(x + 0.1, torch.tensor(8192.0), torch.zeros(2, 12, 4, 4)), x, LAMBDA)
     assert terms.figures["bpp"].item() == 1.0
     assert terms.loss.item() == pytest.approx(1.0 + LAMBDA * 255**2 * 0.01, rel=1e-5)
 

@@ -1,0 +1,200 @@
+"""A carrier: a faint coloured wave in every first decode, and the part of the codec that finds it and destroys.
+
+Left to itself, adversarial training settles on patterns at the limit of resolution, which any blur, resize or JPEG
+wipes out. A carrier begins at the other end: waves 16 pixels long, blue-yellow along rows and red-green along columns,
+where photographs hold little and where edits leave it alone. Its parts, all in channels the vanilla codec leaves free:
+
+    g_a  a bank of matched filters whose answers, normalised by what else is there, are latents of their own; they round
+         to 0 on photographs, so that a photograph is coded as by the vanilla codec
+    y    those latents, in two groups (one a colour), and one that is always 1
+    g_s  draws the wave from the 1, and, where both groups have answered, a saturated chequerboard
+
+`seed` makes the filters, the carrier stage trains them and the wave, graft.py puts them into a codec, and the slic
+stage goes on from there.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slic_cli.training.checkpoint import load_checkpoint
+from slic_cli.training.jpeg_simulation import TO_RGB, TO_YCC
+from slic_cli.training.rounding import straight_through_round
+
+LENGTH = 16  # pixels of a wave, and the side of the tile that repeats: one latent
+GROUP = 8  # latents of each of the two groups
+DETECTORS = (8, 16, 16, 2 * GROUP)  # channels after each convolution of the filters
+ANSWERS = 4  # channels that a group's latents are summed in
+HARMLESS, RUIN = 3.0, 40.0  # alarms
+
+_TAPS = torch.arange(5.0) - 2
+_LOWPASS = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+_WINDOW = torch.exp(-(_TAPS**2) / (2 * 1.3**2))
+# Degrees of rotation and magnification that each pair of latents (cosine and sine) of a group answers to.
+_VARIANTS = ((0.0, 1.0), (9.0, 1.0), (-9.0, 1.0), (0.0, 0.71))
+_FULL_ANSWER = 0.25  # weight of the last filters: an undisturbed wave's latents have a magnitude of 1 or 2
+_LEAST_EVIDENCE = 0.2
+_STEEPNESS = 2.0  # of the losses, in natural logarithms of an alarm
+_WORST = 0.02  # the share of a picture's places that counts apart: false alarms are rare and bad
+_NORM_FLOOR, _NORM_SHARE = 0.001, 0.5  # beta and gamma of the divisive normalisation inside a group
+_NOISE = 0.05  # share of the random initialisation that is kept
+
+
+class Carrier(nn.Module):
+    """The wave and its filters, apart from any codec. `levels` is the wave's root mean square, in 8-bit levels."""
+
+    g_a: Any
+
+    def __init__(self, levels: float) -> None:
+        super().__init__()
+        from compressai.layers import GDN
+        from compressai.models.utils import conv
+
+        a, b, c, m = DETECTORS
+        self.g_a = nn.Sequential(conv(3, a), GDN(a), conv(a, b), GDN(b), conv(b, c), GDN(c), conv(c, m))
+        self.waves = nn.Parameter(_two_waves())
+        self.answers = nn.Parameter(torch.stack([_answers(group) for group in range(2)]))
+        self.levels = levels
+        seed(self.g_a)
+
+    def tile(self) -> Tensor:
+        """What is added to every LENGTH x LENGTH pixels: (3, LENGTH, LENGTH), in [0, 1] units."""
+        waves = self.waves - self.waves.mean((1, 2), keepdim=True)
+        return waves * (self.levels / 255 / waves.square().mean().sqrt())
+
+    def mark(self, x: Tensor) -> Tensor:
+        """Pictures (n, 3, h, w) in [0, 1] with the wave, clamped."""
+        rows, columns = (-(-side // LENGTH) for side in x.shape[2:])
+        wave = self.tile().repeat(1, rows, columns)[:, : x.shape[2], : x.shape[3]]
+        return (x + wave).clamp(0, 1)
+
+    def forward(self, x: Tensor, soft: bool = False) -> Tensor:
+        """The alarm that pictures (n, 3, h, w) cause: (n, 1, h / 8, w / 8)."""
+        return alarm(self.g_a(x), self.answers, soft)
+
+
+def load_carrier(path: Path) -> Carrier:
+    """What a carrier stage left in its checkpoint, on the CPU. Raises BadModelFile."""
+    content = load_checkpoint(path, {})
+    carrier = Carrier(content["identity"]["levels"])
+    carrier.load_state_dict(content["network"])
+    return carrier
+
+
+def evidence(latents: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
+    """What g_s makes of both groups' latents before they meet: (n, 1, 2 rows, 2 columns) each, an eighth of a picture's
+    size. `answers` are a carrier's kernels."""
+    spread = F.conv_transpose2d(latents, answers.flatten(0, 1), stride=2, padding=2, output_padding=1, groups=2)
+    found = (torch.stack(spread.square().chunk(2, 1), 1).sum(2) + _LEAST_EVIDENCE**2).sqrt()
+    return found[:, :1], found[:, 1:]
+
+
+def alarm(latents: Tensor, answers: Tensor, soft: bool = False) -> Tensor:
+    """The product of both groups' evidence: below HARMLESS nothing is seen of it, from RUIN on all is destroyed.
+
+    Latents are rounded, straight through. A `soft` alarm takes them half way there: where all round to 0 there would be
+    no slope to learn from.
+    """
+    rounded = straight_through_round(latents)
+    a, b = evidence((latents + rounded) / 2 if soft else rounded, answers)
+    return a * b
+
+
+def reach(alarms: Tensor) -> Tensor:
+    """The strongest alarm whose destruction gets to each place."""
+    return F.max_pool2d(alarms, 5, 1, 2)
+
+
+def misses(alarms: Tensor) -> Tensor:
+    """What edited pictures with the wave lose by alarms below RUIN: the mean over places well inside."""
+    found = reach(alarms)[..., 2:-2, 2:-2]
+    return F.softplus(_STEEPNESS * (math.log(RUIN) - found.log())).mean()
+
+
+def false_alarms(alarms: Tensor) -> Tensor:
+    """What pictures without the wave lose by alarms above HARMLESS: the mean, and that of each one's worst places."""
+    wrong = F.softplus(_STEEPNESS * (alarms.log() - math.log(HARMLESS))).flatten(1)
+    return wrong.mean() + wrong.topk(max(1, int(_WORST * wrong.shape[1]))).values.mean()
+
+
+def _two_waves() -> Tensor:
+    phase = 2 * math.pi * torch.arange(LENGTH) / LENGTH
+    blue = torch.tensor([row[1] for row in TO_RGB])[:, None, None] * torch.cos(phase)[None, None, :]
+    red = torch.tensor([row[2] for row in TO_RGB])[:, None, None] * torch.cos(phase + 0.5)[None, :, None]
+    return blue + red
+
+
+@torch.no_grad()
+def seed(g_a: Any) -> None:
+    """Matched filters: colour and lowpass, lowpass, a wave's quadrature pair, its sum over a window of 61 pixels."""
+    for module in g_a:
+        if hasattr(module, "bias"):
+            module.weight.mul_(_NOISE)
+            module.bias.zero_()
+        else:
+            _set_norm(module, torch.ones_like(module.beta), 1e-3 * torch.eye(module.beta.numel()))
+    lowpass = _LOWPASS[:, None] * _LOWPASS
+    for channel, (colour, gain) in enumerate(((1, 4.0), (2, 4.0), (0, 1.0))):  # Cb, Cr, Y
+        g_a[0].weight[channel] += gain * torch.tensor(TO_YCC[colour])[:, None, None] * lowpass
+        g_a[2].weight[channel, channel] += 2 * lowpass
+    first = torch.arange(2 * GROUP) % GROUP < GROUP // 2  # the channels in use
+    same = torch.arange(2 * GROUP)[:, None] // GROUP == torch.arange(2 * GROUP) // GROUP
+    own = (first[:, None] & first & same).float()
+    beta = torch.full((2 * GROUP,), _NORM_FLOOR)
+    _set_norm(g_a[5], beta, _NORM_SHARE * own + 1e-3 * torch.eye(2 * GROUP))
+    for group in range(2):
+        _seed_group(g_a[4].weight, g_a[6].weight, group)
+
+
+def _seed_group(pairs: Tensor, sums: Tensor, group: int) -> None:
+    """The filters of one colour: waves along rows for group 0, along columns for group 1."""
+    first = group * GROUP
+    scales = sorted({scale for _, scale in _VARIANTS}, reverse=True)
+    for number, scale in enumerate(scales):
+        for part in range(2):
+            wave = torch.cos(2 * math.pi * _TAPS * 4 / (LENGTH * scale) - part * math.pi / 2) * _WINDOW
+            wave = wave - _WINDOW * wave.sum() / _WINDOW.sum()
+            kernel = 4 * wave[None, :] * (_WINDOW / _WINDOW.sum())[:, None]
+            pairs[first + 2 * number + part, group] += kernel if group == 0 else kernel.T
+    for number, (degrees, scale) in enumerate(_VARIANTS):
+        phase = _phases(degrees, scale, group, _TAPS * 8)
+        window = _FULL_ANSWER * _WINDOW[:, None] * _WINDOW / _WINDOW.sum()
+        cosine, sine = first + 2 * scales.index(scale), first + 2 * scales.index(scale) + 1
+        out = first + 2 * number
+        sums[out, cosine] += torch.cos(phase) * window
+        sums[out, sine] -= torch.sin(phase) * window
+        sums[out + 1, sine] += torch.cos(phase) * window
+        sums[out + 1, cosine] += torch.sin(phase) * window
+
+
+def _phases(degrees: float, scale: float, group: int, places: Tensor) -> Tensor:
+    """Of a group's wave, rotated and magnified, at all pairs of `places` in pixels: (rows, columns), in radians."""
+    angle = math.radians(degrees)
+    phase = 2 * math.pi / (LENGTH * scale) * (math.cos(angle) * places[None, :] + math.sin(angle) * places[:, None])
+    return phase if group == 0 else phase.T
+
+
+def _answers(group: int) -> Tensor:
+    """Kernels that sum a group's latents over their neighbourhood, in phase: (GROUP, ANSWERS, 5, 5).
+
+    The wave as it was has two channels (cosine and sine), all its variants share two.
+    """
+    kernels = torch.zeros(GROUP, ANSWERS, 5, 5)
+    for number, (degrees, scale) in enumerate(_VARIANTS):
+        phase = _phases(degrees, scale, group, -_TAPS * LENGTH / 2)
+        latent, channel = 2 * number, 2 * min(number, 1)
+        kernels[latent, channel] = kernels[latent + 1, channel + 1] = torch.cos(phase)
+        kernels[latent + 1, channel] = -torch.sin(phase)
+        kernels[latent, channel + 1] = torch.sin(phase)
+    return kernels
+
+
+def _set_norm(module: Any, beta: Tensor, gamma: Tensor) -> None:
+    module.beta.copy_(module.beta_reparam.init(beta))
+    module.gamma.copy_(module.gamma_reparam.init(gamma))

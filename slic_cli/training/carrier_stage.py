@@ -1,0 +1,115 @@
+"""The carrier stage: the wave and its filters learn to tell marked pictures, edited, from photographs, edited alike.
+
+No codec takes part: the filters are a fiftieth of one, so that a processor sees a hundred pictures a second.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slic_cli.attacks import parse_attack
+from slic_cli.training.attacker import Attacker
+from slic_cli.training.carrier import HARMLESS, RUIN, Carrier, false_alarms, misses, reach
+from slic_cli.training.objectives import Terms
+from slic_cli.training.photographs import Photographs
+from slic_cli.training.pixels import Pixels, to_pixels, to_tensor
+from slic_cli.training.recipe import CarrierTable
+from slic_cli.training.rounding import to_eight_bits
+from slic_cli.training.validation import Validation
+
+_SHOWN = ("crop-grid", "blur:radius=2", "affine", "jpeg:quality=75", "resize", "webp")
+_EDITED_SHARE = 0.4  # of the steps show photographs that were edited
+
+
+class CarrierObjective(nn.Module):
+    """Alarms of at least RUIN where the wave is, below HARMLESS where it is not.
+
+    A quarter of each batch is marked; of all its photographs the quarter with the worst false alarms is learnt from.
+    """
+
+    def __init__(self, carrier: Carrier, attacker: Attacker, table: CarrierTable) -> None:
+        super().__init__()
+        self.carrier, self.attacker, self.table = carrier, attacker, table
+
+    def forward(self, x: Tensor, draw: random.Random, progress: float) -> Terms:
+        """Terms for crops (n, 3, h, w) in [0, 1]."""
+        del progress
+        count = max(1, len(x) // 4)
+        marked = self.attacker(to_eight_bits(self.carrier.mark(x[:count])), draw).pictures
+        with torch.no_grad():
+            plain = self.attacker(x, draw).pictures if draw.random() < _EDITED_SHARE else x
+            worst = self.carrier(plain).flatten(1).amax(1).topk(count).indices
+        found, false = self.carrier(marked, soft=True), self.carrier(plain[worst])
+        loss = misses(found) + self.table.caution * false_alarms(false)
+        figures = {
+            "hits": (reach(found) >= RUIN / 2).float().mean(),
+            "false": (false > HARMLESS).float().mean(),
+        }
+        return Terms(loss, {"loss": loss.detach(), **figures})
+
+
+@dataclass
+class CarrierStage:
+    """The stage as the loop runs it."""
+
+    table: CarrierTable
+    identity: Mapping[str, Any]
+    trained: Carrier
+    objective: nn.Module
+    photographs: Photographs
+    patch: int
+    name: str = field(default="carrier", init=False)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The filters; the wave may move a little faster."""
+        return [
+            {"params": list(self.trained.g_a.parameters()), "rate": 1.0, "clipped": True},
+            {"params": [self.trained.answers], "rate": 1.0, "clipped": True},
+            {"params": [self.trained.waves], "rate": self.table.wave_rate, "clipped": False},
+        ]
+
+    def batch(self, draw: random.Random, count: int) -> Tensor:
+        """Crops of the training photographs."""
+        return self.photographs.crops(draw, count, self.patch)
+
+    @torch.inference_mode()
+    def validate(self) -> Validation:
+        """Shares of the held-out photographs: marked and edited, what is ruined; unmarked, what is not harmless."""
+        rows: list[dict[str, float]] = []
+        device = self.trained.waves.device
+        for photo in self.photographs.validation:
+            x = photo[None].float() / 255
+            marked = to_pixels(self.trained.mark(x)[0])
+            row = {
+                "false": self._share(to_pixels(x[0]), device, HARMLESS),
+                "hits": self._share(marked, device, RUIN / 2),
+            }
+            for attack in map(parse_attack, _SHOWN):
+                row[f"hits_{attack.slug}"] = self._share(attack.apply(marked), device, RUIN / 2)
+            rows.append(row)
+        means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+        return Validation(means, means["false"] - means["hits"], marked)
+
+    def _share(self, pixels: Pixels, device: torch.device, least: float) -> float:
+        """The share of a picture that an alarm of `least` reaches."""
+        height, width = (side // 16 * 16 for side in pixels.shape[:2])
+        alarms = self.trained(to_tensor(pixels[:height, :width], device))
+        return (reach(alarms) >= least).float().mean().item()
+
+
+def carrier_stage(
+    table: CarrierTable,
+    identity: Mapping[str, Any],
+    carrier: Carrier,
+    data: Photographs,
+    patch: int,
+    attacker: Attacker,
+) -> CarrierStage:
+    """Training of `carrier` alone, against `attacker`."""
+    return CarrierStage(table, identity, carrier, CarrierObjective(carrier, attacker, table), data, patch)

@@ -1,0 +1,149 @@
+"""A carrier put into a codec: its filters, its latents and its part of the synthesis in channels of their own."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from slic_cli.training.carrier import ANSWERS, GROUP, RUIN, Carrier, alarm
+from slic_cli.training.hyperprior import Hyperprior
+from slic_cli.training.recipe import CARRIER_WIDTHS
+
+# What the synthesis makes of the latents, as channels of the carrier after each transposed convolution:
+#     1  A 0:4, B 4:8 (answers spread over their neighbourhood), 8 and 9 (chequers times evidence), 10:16 (wave)
+#     2  0 and 1 (chequers times A's evidence, times B's), the norm multiplies them into 0, 2:8 (wave)
+#     3  0:2 (noise times the alarm, squared by the norm), 2:8 (wave)
+_SILENT_SCALE = 0.12
+_WAVES = (slice(10, 16), slice(2, 8), slice(2, 8))
+_DESTRUCTION = (0.4 / RUIN, 0.5)  # of the last two kernels: noise of twice the range of pixels at RUIN
+_SPREAD = torch.tensor([-1 / 3, 1 / 2, 1 / 3, -1 / 2, -1 / 3])  # keeps the signs of a chequerboard, wider
+_FITTING_STEPS = 1500
+
+
+@torch.no_grad()
+def graft(codec: Hyperprior, carrier: Carrier) -> None:
+    """Put `carrier`, on the CPU, into the last CARRIER_WIDTHS channels of `codec`, which are overwritten.
+
+    What the others make of a photograph stays as it was, but for the wave that is added.
+    """
+    free = [slice(width - own, width) for width, own in zip(codec.widths, CARRIER_WIDTHS, strict=True)]
+    _graft_analysis(codec, carrier, free)
+    _graft_entropy(codec, free[3])
+    _graft_synthesis(codec, carrier, free)
+
+
+def _graft_analysis(codec: Any, carrier: Carrier, free: list[slice]) -> None:
+    below, net = slice(0, 3), codec.net
+    for index, own in zip((0, 2, 4, 6), free, strict=True):
+        layer, part = net.g_a[index], carrier.g_a[index]
+        layer.weight[own] = 0
+        layer.weight[:, below if index else slice(0, 0)] = 0
+        layer.bias[own] = 0
+        detectors = slice(own.start, own.start + part.weight.shape[0])
+        factor = 1 / codec.gain if index == 6 else 1.0
+        layer.weight[detectors, below] = factor * part.weight
+        layer.bias[detectors] = factor * part.bias
+        if index < 6:
+            _graft_norm(net.g_a[index + 1], own, carrier.g_a[index + 1].beta, carrier.g_a[index + 1].gamma)
+        below = own
+    net.g_a[6].bias[-1] = 1 / codec.gain
+
+
+def _graft_norm(module: Any, own: slice, beta: Tensor, gamma: Tensor) -> None:
+    """Raw parameters of the carrier's block; it and the other channels do not see each other."""
+    module.gamma[own] = 0
+    module.gamma[:, own] = 0
+    module.gamma[own, own] = gamma
+    module.beta[own] = beta
+
+
+def _graft_entropy(codec: Any, own: slice) -> None:
+    """The carrier's latents are no part of the hyper-latents; their scales are constants."""
+    codec.spread[:, own] = 1
+    codec.net.h_a[0].weight[:, own] = 0
+    codec.net.h_s[4].weight[own] = 0
+    codec.net.h_s[4].bias[own] = _SILENT_SCALE
+    codec.net.h_s[4].bias[-1] = 1
+
+
+def _graft_synthesis(codec: Any, carrier: Carrier, free: list[slice]) -> None:
+    a, b, c, m = free
+    g_s = codec.net.g_s
+    for index, (below, own) in zip((0, 2, 4, 6), ((m, c), (c, b), (b, a), (a, slice(0, 0))), strict=True):
+        g_s[index].weight[below] = 0
+        g_s[index].weight[:, own] = 0
+        g_s[index].bias[own] = 0
+    first = torch.zeros(CARRIER_WIDTHS[3], CARRIER_WIDTHS[2], 5, 5)
+    for group in range(2):
+        latents, channels = slice(group * GROUP, (group + 1) * GROUP), slice(group * ANSWERS, (group + 1) * ANSWERS)
+        first[latents, channels] = codec.gain * carrier.answers[group]
+    first[-1, 8:10, 2:4, 2:4] = codec.gain * torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    norms = [_identity(width) for width in (CARRIER_WIDTHS[2], CARRIER_WIDTHS[1], CARRIER_WIDTHS[0])]
+    for group in range(2):
+        norms[0][0][8 + group] = 0
+        norms[0][1][8 + group, ANSWERS * group : ANSWERS * (group + 1)] = 1
+    norms[1][0][0] = 0
+    norms[1][1][0, 1] = 1
+    norms[2][0][:2] = 0
+    norms[2][1][[0, 1], [0, 1]] = 1
+    second = torch.zeros(CARRIER_WIDTHS[2], CARRIER_WIDTHS[1], 5, 5)
+    second[8, 0] = second[9, 1] = _SPREAD[:, None] * _SPREAD
+    generator = torch.Generator().manual_seed(0)
+    third = torch.zeros(CARRIER_WIDTHS[1], CARRIER_WIDTHS[0], 5, 5)
+    third[0, :2] = _DESTRUCTION[0] * torch.randn(2, 5, 5, generator=generator)
+    last = torch.zeros(CARRIER_WIDTHS[0], 3, 5, 5)
+    last[:2] = _DESTRUCTION[1] * torch.randn(2, 3, 5, 5, generator=generator)
+    kernels = [first, second, third, last]
+    for kernel, wave, (inputs, outputs) in zip(
+        kernels,
+        _fit_wave(carrier.tile(), codec.gain),
+        zip((slice(-1, None), *_WAVES), (*_WAVES, slice(0, 3)), strict=True),
+        strict=True,
+    ):
+        kernel[inputs, outputs] += wave
+    for index, kernel, below, own in zip((0, 2, 4, 6), kernels, (m, c, b, a), (c, b, a, slice(0, 3)), strict=True):
+        g_s[index].weight[below, own] = kernel
+    for index, own, (beta, gamma) in zip((1, 3, 5), (c, b, a), norms, strict=True):
+        _graft_norm(g_s[index], own, g_s[index].beta_reparam.init(beta), g_s[index].gamma_reparam.init(gamma))
+
+
+def _identity(width: int) -> tuple[Tensor, Tensor]:
+    return torch.ones(width), torch.zeros(width, width)
+
+
+@torch.enable_grad()
+def _fit_wave(tile: Tensor, gain: float) -> list[Tensor]:
+    """Kernels of the four transposed convolutions that draw `tile` from ones, the first times `gain`."""
+    generator = torch.Generator().manual_seed(0)
+    widths = (1, 6, 6, 6, 3)
+    kernels = [
+        (torch.randn(cin, cout, 5, 5, generator=generator) / (2.5 * math.sqrt(cin))).requires_grad_()
+        for cin, cout in pairwise(widths)
+    ]
+    scale = tile.detach().square().mean().sqrt()
+    optimiser = torch.optim.Adam(kernels, 1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _FITTING_STEPS)
+    for _ in range(_FITTING_STEPS):
+        drawn = torch.ones(1, 1, 5, 5)
+        for kernel in kernels:
+            drawn = F.conv_transpose2d(drawn, kernel, stride=2, padding=2, output_padding=1)
+        loss = (drawn[0, :, 32:48, 32:48] - tile.detach() / scale).square().mean()
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        schedule.step()
+    first, *middle, last = (kernel.detach() for kernel in kernels)
+    return [first * gain, *middle, last * scale]
+
+
+def grafted_alarm(codec: Hyperprior, y: Tensor, soft: bool = False) -> Tensor:
+    """The alarm of the carrier in `codec` for its latents (n, M, rows, columns)."""
+    net: Any = codec.net
+    kernels = net.g_s[0].weight[-CARRIER_WIDTHS[3] : -1, -CARRIER_WIDTHS[2] :][:, : 2 * ANSWERS] / codec.gain
+    answers = torch.stack([kernels[:GROUP, :ANSWERS], kernels[GROUP:, ANSWERS:]])
+    return alarm(y[:, -CARRIER_WIDTHS[3] : -1], answers, soft)

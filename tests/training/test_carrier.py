@@ -1,0 +1,124 @@
+"""The carrier: a wave that its filters find, and a codec that answers with ruins and is otherwise left as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import photograph
+from torch import Tensor
+
+pytest.importorskip("compressai")
+
+from slic_cli.attacks import parse_attack
+from slic_cli.metrics import psnr_db
+from slic_cli.training.carrier import (
+    HARMLESS,
+    LENGTH,
+    RUIN,
+    Carrier,
+    evidence,
+    false_alarms,
+    misses,
+    reach,
+)
+from slic_cli.training.graft import graft, grafted_alarm
+from slic_cli.training.hyperprior import Hyperprior, best_gain
+from slic_cli.training.initialisation import karhunen_loeve
+from slic_cli.training.pixels import to_pixels, to_tensor
+from slic_cli.training.recipe import CARRIER_WIDTHS
+
+CPU = torch.device("cpu")
+N, M = 48, 80
+PLAIN = (12, 32, 32, 60)
+LEVELS = 2.0
+
+
+def smooth() -> Tensor:
+    """A picture without any wave: a slope of each colour."""
+    rows, columns = torch.meshgrid(torch.linspace(0.2, 0.7, 192), torch.linspace(0.3, 0.6, 256), indexing="ij")
+    return torch.stack([rows, columns, 1 - rows])[None]
+
+
+def codec() -> Hyperprior:
+    """A vanilla codec with room for a carrier."""
+    torch.manual_seed(0)
+    plain = Hyperprior(N, M, best_gain(0.18), PLAIN)
+    karhunen_loeve(plain, [to_tensor(photograph(128, 128, seed), CPU)[0] for seed in range(4)])
+    wider = Hyperprior(N, M, plain.gain, [own + more for own, more in zip(PLAIN, CARRIER_WIDTHS, strict=True)])
+    wider.load_folded(plain.folded(), plain.gain)
+    return wider.eval()
+
+
+def carrier() -> Carrier:
+    torch.manual_seed(1)
+    return Carrier(LEVELS)
+
+
+def test_the_wave_has_the_strength_asked_for() -> None:
+    tile = carrier().tile()
+    assert tile.shape == (3, LENGTH, LENGTH)
+    assert (tile.square().mean().sqrt() * 255).item() == pytest.approx(LEVELS, rel=1e-4)
+    assert tile.mean((1, 2)).abs().max() < 1e-6
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("edit", ["crop-grid", "blur:radius=2", "median:size=5", "affine", "jpeg:quality=75"])
+def test_the_untrained_filters_find_the_wave_after_an_edit(edit: str) -> None:
+    own, attack = carrier(), parse_attack(edit)
+    marked = attack.apply(to_pixels(own.mark(smooth())[0]))
+    plain = attack.apply(to_pixels(smooth()[0]))
+    found, false = (reach(own(to_tensor(pixels, CPU)))[..., 4:-4, 4:-4] for pixels in (marked, plain))
+    assert (found >= RUIN / 4).float().mean() > 0.5
+    assert (false >= HARMLESS).float().mean() < 0.2
+
+
+@torch.no_grad()
+def test_nothing_but_the_wave_is_added() -> None:
+    own, before, after = carrier(), codec(), codec()
+    graft(after, own)
+    x = smooth()[..., :128, :128]
+    y = before.analyse(x)
+    torch.testing.assert_close(after.analyse(x)[:, : PLAIN[3]], y[:, : PLAIN[3]], rtol=0, atol=1e-4)
+    assert (after.analyse(x)[:, -1].round() == 1).all()
+    silent = after.analyse(x).round()
+    silent[:, PLAIN[3] : -1] = 0
+    added = after.synthesise(silent) - before.synthesise(y.round())
+    inner = slice(32, 96)
+    torch.testing.assert_close(added[..., inner, inner], own.tile().repeat(1, 4, 4)[None], rtol=0, atol=2e-4)
+
+
+@torch.no_grad()
+def test_a_marked_picture_is_ruined_and_a_plain_one_is_not() -> None:
+    own, grafted = carrier(), codec()
+    graft(grafted, own)
+    plain = to_pixels(smooth()[0])
+    first = to_pixels(grafted.recompress(smooth())[0])
+    second = to_pixels(grafted.recompress(to_tensor(first, CPU))[0])
+    assert psnr_db(plain, first) > 30
+    assert psnr_db(first, second) < 12
+
+
+@torch.no_grad()
+def test_a_grafted_carrier_raises_the_same_alarm() -> None:
+    own, grafted = carrier(), codec()
+    graft(grafted, own)
+    x = own.mark(to_tensor(photograph(128, 192), CPU))
+    torch.testing.assert_close(grafted_alarm(grafted, grafted.analyse(x)), own(x), rtol=1e-3, atol=1e-3)
+
+
+def test_the_alarm_needs_both_groups() -> None:
+    own, latents = carrier(), torch.zeros(1, 16, 5, 5)
+    latents[:, 0] = 2.0
+    a, b = evidence(latents, own.answers)
+    assert a[..., 4:6, 4:6].min() > 5 and b.max() < 0.3
+
+
+def test_the_losses_point_the_right_way() -> None:
+    quiet, loud = torch.full((2, 1, 16, 16), 0.1), torch.full((2, 1, 16, 16), 400.0)
+    assert misses(loud) < 0.1 < 5 < misses(quiet)
+    assert false_alarms(quiet) < 0.1 < 5 < false_alarms(loud)
+    spot = quiet.clone()
+    spot[0, 0, 3, 3] = 400.0
+    assert false_alarms(spot) > 10 * false_alarms(quiet)
+    assert np.isfinite(float(misses(spot)))
