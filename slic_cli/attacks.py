@@ -334,6 +334,21 @@ def _rotate(picture: Picture, degrees: float) -> Picture:
     return turned.crop((left, top, left + kept[0], top + kept[1]))
 
 
+@_edit("mirrors left and right", common=False)
+def _mirror(picture: Picture) -> Picture:
+    return ImageOps.mirror(picture)
+
+
+@_edit("turns by quarters", Parameter("quarters", 1, 1, 3, "anticlockwise", "{}", step=1), common=False)
+def _turn(picture: Picture, quarters: float) -> Picture:
+    return picture.rotate(90 * int(quarters), expand=True)
+
+
+@_edit("takes the colour out", common=False)
+def _grey(picture: Picture) -> Picture:
+    return picture.convert("L").convert("RGB")
+
+
 @_edit(
     "adds Gaussian noise",
     Parameter("sigma", 2, 0.1, 100, "standard deviation, of 255", "s={}"),

@@ -18,7 +18,7 @@ Pixels = npt.NDArray[np.uint8]
 
 PAPER = ["crop", "blur", "median", "lighten", "sharpen", "equalize", "affine", "jpeg"]
 OTHERS = ["darken", "copy-border", "resize", "webp"]
-FURTHER = ["avif", "jxl", "crop-grid", "rotate", "noise", "screenshot", "splice", "inpaint"]
+FURTHER = ["avif", "jxl", "crop-grid", "rotate", "mirror", "turn", "grey", "noise", "screenshot", "splice", "inpaint"]
 LOCAL = ["splice", "inpaint"]
 HERE = [name for name in PAPER + OTHERS + FURTHER if not missing_format(name)]
 
@@ -282,6 +282,15 @@ def test_rotate_turns_as_affine_does() -> None:
     top, left = (90 - turned.shape[0]) // 2, (120 - turned.shape[1]) // 2
     inside = other[top : top + turned.shape[0], left : left + turned.shape[1]].astype(int)
     assert np.abs(inside - turned)[2:-2, 2:-2].max() <= 1
+
+
+def test_mirror_turn_and_grey() -> None:
+    pixels = noise(6, 9)
+    assert np.array_equal(Attack("mirror").apply(pixels), pixels[:, ::-1])
+    assert np.array_equal(Attack("turn").apply(pixels), np.rot90(pixels))
+    assert np.array_equal(Attack("turn", {"quarters": 3}).apply(pixels), np.rot90(pixels, 3))
+    grey = Attack("grey").apply(pixels)
+    assert (grey == grey[..., :1]).all() and grey[..., 0].std() > 0
 
 
 def test_noise_has_its_deviation_and_its_seed() -> None:

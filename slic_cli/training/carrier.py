@@ -31,7 +31,7 @@ LENGTH = 16  # pixels of a wave, and the side of the tile that repeats: one late
 GROUP = 8  # latents of each of the two groups
 DETECTORS = (8, 16, 16, 2 * GROUP)  # channels after each convolution of the filters
 ANSWERS = 4  # channels that a group's latents are summed in
-HARMLESS, RUIN = 3.0, 40.0  # alarms
+HARMLESS, RUIN = 10.0, 40.0  # alarms; what they do grows with their fourth power
 
 _TAPS = torch.arange(5.0) - 2
 _LOWPASS = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
@@ -40,6 +40,7 @@ _WINDOW = torch.exp(-(_TAPS**2) / (2 * 1.3**2))
 _VARIANTS = ((0.0, 1.0), (9.0, 1.0), (-9.0, 1.0), (0.0, 0.71))
 _FULL_ANSWER = 0.25  # weight of the last filters: an undisturbed wave's latents have a magnitude of 1 or 2
 _LEAST_EVIDENCE = 0.2
+_SOFTNESS = 0.2
 _STEEPNESS = 2.0  # of the losses, in natural logarithms of an alarm
 _WORST = 0.02  # the share of a picture's places that counts apart: false alarms are rare and bad
 _NORM_FLOOR, _NORM_SHARE = 0.001, 0.5  # beta and gamma of the divisive normalisation inside a group
@@ -98,11 +99,11 @@ def evidence(latents: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
 def alarm(latents: Tensor, answers: Tensor, soft: bool = False) -> Tensor:
     """The product of both groups' evidence: below HARMLESS nothing is seen of it, from RUIN on all is destroyed.
 
-    Latents are rounded, straight through. A `soft` alarm takes them half way there: where all round to 0 there would be
-    no slope to learn from.
+    Latents are rounded, straight through. Where all round to 0 there is no slope to learn from, so a `soft` alarm mixes
+    in a little of what was rounded; more would teach latents to stop short of 0.5.
     """
     rounded = straight_through_round(latents)
-    a, b = evidence((latents + rounded) / 2 if soft else rounded, answers)
+    a, b = evidence(torch.lerp(rounded, latents, _SOFTNESS) if soft else rounded, answers)
     return a * b
 
 

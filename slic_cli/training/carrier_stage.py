@@ -24,6 +24,7 @@ from slic_cli.training.rounding import to_eight_bits
 from slic_cli.training.validation import Validation
 
 _SHOWN = ("crop-grid", "blur:radius=2", "affine", "jpeg:quality=75", "resize", "webp")
+_DESTROYED = 0.8 * RUIN  # from here on hardly a pixel is left
 _EDITED_SHARE = 0.4  # of the steps show photographs that were edited
 
 
@@ -48,7 +49,7 @@ class CarrierObjective(nn.Module):
         found, false = self.carrier(marked, soft=True), self.carrier(plain[worst])
         loss = misses(found) + self.table.caution * false_alarms(false)
         figures = {
-            "hits": (reach(found) >= RUIN / 2).float().mean(),
+            "hits": (reach(found) >= _DESTROYED).float().mean(),
             "false": (false > HARMLESS).float().mean(),
         }
         return Terms(loss, {"loss": loss.detach(), **figures})
@@ -88,10 +89,10 @@ class CarrierStage:
             marked = to_pixels(self.trained.mark(x)[0])
             row = {
                 "false": self._share(to_pixels(x[0]), device, HARMLESS),
-                "hits": self._share(marked, device, RUIN / 2),
+                "hits": self._share(marked, device, _DESTROYED),
             }
             for attack in map(parse_attack, _SHOWN):
-                row[f"hits_{attack.slug}"] = self._share(attack.apply(marked), device, RUIN / 2)
+                row[f"hits_{attack.slug}"] = self._share(attack.apply(marked), device, _DESTROYED)
             rows.append(row)
         means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
         return Validation(means, means["false"] - means["hits"], marked)

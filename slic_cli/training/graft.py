@@ -14,14 +14,16 @@ from slic_cli.training.carrier import ANSWERS, GROUP, RUIN, Carrier, alarm
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.recipe import CARRIER_WIDTHS
 
-# What the synthesis makes of the latents, as channels of the carrier after each transposed convolution:
-#     1  A 0:4, B 4:8 (answers spread over their neighbourhood), 8 and 9 (chequers times evidence), 10:16 (wave)
-#     2  0 and 1 (chequers times A's evidence, times B's), the norm multiplies them into 0, 2:8 (wave)
-#     3  0:2 (noise times the alarm, squared by the norm), 2:8 (wave)
-_SILENT_SCALE = 0.12
-_WAVES = (slice(10, 16), slice(2, 8), slice(2, 8))
-_DESTRUCTION = (0.4 / RUIN, 0.5)  # of the last two kernels: noise of twice the range of pixels at RUIN
-_SPREAD = torch.tensor([-1 / 3, 1 / 2, 1 / 3, -1 / 2, -1 / 3])  # keeps the signs of a chequerboard, wider
+# What the synthesis makes of the latents, as channels of the carrier after each transposed convolution and its norm. The
+# inverse norm multiplies: x sqrt(gamma y^2) = gamma^(1/2) x |y|, so that the last is the fourth power of the alarm.
+#     1  A 0:4 and B 4:8, each group's answers times its evidence; 8:14 the wave
+#     2  A 0:4 times B; B 4:8; 8:14 the wave
+#     3  noise 0:2 times what came before, times itself; 2:8 the wave
+_A, _B, _NOISE = slice(0, ANSWERS), slice(ANSWERS, 2 * ANSWERS), slice(0, 2)
+_WAVES = (slice(8, 14), slice(8, 14), slice(2, 8))
+_NOISE_KERNELS = (0.4 / RUIN, 0.5)  # their deviations: noise of twice the range of pixels at RUIN
+_SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over the neighbourhood; constants stay as they are
+_SILENT_SCALE = 0.12  # of latents that are 0 on photographs
 _FITTING_STEPS = 1500
 
 
@@ -78,42 +80,39 @@ def _graft_synthesis(codec: Any, carrier: Carrier, free: list[slice]) -> None:
         g_s[index].weight[below] = 0
         g_s[index].weight[:, own] = 0
         g_s[index].bias[own] = 0
-    first = torch.zeros(CARRIER_WIDTHS[3], CARRIER_WIDTHS[2], 5, 5)
-    for group in range(2):
-        latents, channels = slice(group * GROUP, (group + 1) * GROUP), slice(group * ANSWERS, (group + 1) * ANSWERS)
-        first[latents, channels] = codec.gain * carrier.answers[group]
-    first[-1, 8:10, 2:4, 2:4] = codec.gain * torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
-    norms = [_identity(width) for width in (CARRIER_WIDTHS[2], CARRIER_WIDTHS[1], CARRIER_WIDTHS[0])]
-    for group in range(2):
-        norms[0][0][8 + group] = 0
-        norms[0][1][8 + group, ANSWERS * group : ANSWERS * (group + 1)] = 1
-    norms[1][0][0] = 0
-    norms[1][1][0, 1] = 1
-    norms[2][0][:2] = 0
-    norms[2][1][[0, 1], [0, 1]] = 1
-    second = torch.zeros(CARRIER_WIDTHS[2], CARRIER_WIDTHS[1], 5, 5)
-    second[8, 0] = second[9, 1] = _SPREAD[:, None] * _SPREAD
-    generator = torch.Generator().manual_seed(0)
-    third = torch.zeros(CARRIER_WIDTHS[1], CARRIER_WIDTHS[0], 5, 5)
-    third[0, :2] = _DESTRUCTION[0] * torch.randn(2, 5, 5, generator=generator)
-    last = torch.zeros(CARRIER_WIDTHS[0], 3, 5, 5)
-    last[:2] = _DESTRUCTION[1] * torch.randn(2, 3, 5, 5, generator=generator)
-    kernels = [first, second, third, last]
-    for kernel, wave, (inputs, outputs) in zip(
-        kernels,
-        _fit_wave(carrier.tile(), codec.gain),
-        zip((slice(-1, None), *_WAVES), (*_WAVES, slice(0, 3)), strict=True),
-        strict=True,
-    ):
+    kernels = _destruction(carrier.answers, codec.gain)
+    ends = zip((slice(-1, None), *_WAVES), (*_WAVES, slice(0, 3)), strict=True)
+    for kernel, wave, (inputs, outputs) in zip(kernels, _fit_wave(carrier.tile(), codec.gain), ends, strict=True):
         kernel[inputs, outputs] += wave
     for index, kernel, below, own in zip((0, 2, 4, 6), kernels, (m, c, b, a), (c, b, a, slice(0, 3)), strict=True):
         g_s[index].weight[below, own] = kernel
-    for index, own, (beta, gamma) in zip((1, 3, 5), (c, b, a), norms, strict=True):
+    for index, own, (beta, gamma) in zip((1, 3, 5), (c, b, a), _products(), strict=True):
         _graft_norm(g_s[index], own, g_s[index].beta_reparam.init(beta), g_s[index].gamma_reparam.init(gamma))
 
 
-def _identity(width: int) -> tuple[Tensor, Tensor]:
-    return torch.ones(width), torch.zeros(width, width)
+def _destruction(answers: Tensor, gain: float) -> list[Tensor]:
+    """Kernels (in, out, 5, 5) from the detectors' latents to noise."""
+    channels = (*CARRIER_WIDTHS[::-1], 3)
+    kernels = [torch.zeros(cin, cout, 5, 5) for cin, cout in pairwise(channels)]
+    kernels[0][:GROUP, _A] = gain * answers[0]
+    kernels[0][GROUP:-1, _B] = gain * answers[1]
+    for channel in range(2 * ANSWERS):
+        kernels[1][channel, channel] = _SPREAD[:, None] * _SPREAD
+    generator = torch.Generator().manual_seed(0)
+    kernels[2][_A, _NOISE] = _NOISE_KERNELS[0] * torch.randn(ANSWERS, 2, 5, 5, generator=generator)
+    kernels[3][_NOISE] = _NOISE_KERNELS[1] * torch.randn(2, 3, 5, 5, generator=generator)
+    return kernels
+
+
+def _products() -> list[tuple[Tensor, Tensor]]:
+    """Beta and gamma of the three inverse norms: products where the destruction needs one, the identity elsewhere."""
+    norms = [(torch.ones(width), torch.zeros(width, width)) for width in CARRIER_WIDTHS[2::-1]]
+    factors = ((0, _A, _A, 1.0), (0, _B, _B, 1.0), (1, _A, _B, 1 / RUIN), (2, _NOISE, _NOISE, 1.0))
+    for number, own, other, factor in factors:
+        beta, gamma = norms[number]
+        beta[own] = 0
+        gamma[own, other] = factor**2
+    return norms
 
 
 @torch.enable_grad()
