@@ -18,8 +18,8 @@ VANILLA = "none"  # the metric of a codec that does not self-destruct
 EDITS = (
     "crop", "crop-grid", "blur", "blur:radius=2", "median", "median:size=5", "lighten", "sharpen", "equalize",
     "affine", "jpeg:quality=95", "jpeg", "jpeg:quality=75", "jpeg:quality=50", "webp", "avif", "jxl",
-    "resize:scale=0.95", "resize", "resize:scale=0.5", "rotate", "rotate:degrees=10", "mirror", "turn", "grey", "noise", "darken",
-    "copy-border", "screenshot", "splice", "inpaint",
+    "resize:scale=0.95", "resize", "resize:scale=0.5", "rotate", "rotate:degrees=10", "mirror", "turn", "grey", "noise",
+    "darken", "copy-border", "screenshot", "splice", "inpaint",
 )  # fmt: skip
 
 

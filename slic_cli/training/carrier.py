@@ -33,7 +33,9 @@ DETECTORS = (8, 16, 16, 2 * GROUP)  # channels after each convolution of the fil
 ANSWERS = 4  # channels that a group's latents are summed in
 HARMLESS, RUIN = 10.0, 40.0  # alarms; what they do grows with their fourth power
 
+SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over a neighbourhood; constants stay as they are
 _TAPS = torch.arange(5.0) - 2
+_TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling
 _LOWPASS = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
 _WINDOW = torch.exp(-(_TAPS**2) / (2 * 1.3**2))
 # Degrees of rotation and magnification that each pair of latents (cosine and sine) of a group answers to.
@@ -76,7 +78,7 @@ class Carrier(nn.Module):
         return (x + wave).clamp(0, 1)
 
     def forward(self, x: Tensor, soft: bool = False) -> Tensor:
-        """The alarm that pictures (n, 3, h, w) cause: (n, 1, h / 8, w / 8)."""
+        """The alarm that pictures (n, 3, h, w) cause: (n, 1, h / 4, w / 4)."""
         return alarm(self.g_a(x), self.answers, soft)
 
 
@@ -88,33 +90,42 @@ def load_carrier(path: Path) -> Carrier:
     return carrier
 
 
-def evidence(latents: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
-    """What g_s makes of both groups' latents before they meet: (n, 1, 2 rows, 2 columns) each, an eighth of a picture's
-    size. `answers` are a carrier's kernels."""
-    spread = F.conv_transpose2d(latents, answers.flatten(0, 1), stride=2, padding=2, output_padding=1, groups=2)
-    found = (torch.stack(spread.square().chunk(2, 1), 1).sum(2) + _LEAST_EVIDENCE**2).sqrt()
-    return found[:, :1], found[:, 1:]
+def evidence(latents: Tensor, answers: Tensor) -> Tensor:
+    """What g_s makes of both groups' latents before they meet: (n, 2, h / 4, w / 4).
+
+    `answers` are a carrier's kernels; what they sum is multiplied by its own magnitude, and spread.
+    """
+    answered = F.conv_transpose2d(latents, answers.flatten(0, 1), groups=2, **_TWICE)
+    magnitude = (_by_group(answered) + _LEAST_EVIDENCE**2).sqrt().repeat_interleave(ANSWERS, 1)
+    kernel = (SPREAD[:, None] * SPREAD).to(latents).expand(2 * ANSWERS, 1, 5, 5)
+    spread = F.conv_transpose2d(answered * magnitude, kernel, groups=2 * ANSWERS, **_TWICE)
+    return (_by_group(spread) + _LEAST_EVIDENCE**4).sqrt()
+
+
+def _by_group(answers: Tensor) -> Tensor:
+    """The squared magnitude of each group's channels."""
+    return torch.stack([part.square().sum(1) for part in answers.chunk(2, 1)], 1)
 
 
 def alarm(latents: Tensor, answers: Tensor, soft: bool = False) -> Tensor:
-    """The product of both groups' evidence: below HARMLESS nothing is seen of it, from RUIN on all is destroyed.
+    """The root of the product of both groups' evidence: below HARMLESS nothing shows, from RUIN on all is destroyed.
 
     Latents are rounded, straight through. Where all round to 0 there is no slope to learn from, so a `soft` alarm mixes
     in a little of what was rounded; more would teach latents to stop short of 0.5.
     """
     rounded = straight_through_round(latents)
-    a, b = evidence(torch.lerp(rounded, latents, _SOFTNESS) if soft else rounded, answers)
-    return a * b
+    a, b = evidence(torch.lerp(rounded, latents, _SOFTNESS) if soft else rounded, answers).chunk(2, 1)
+    return (a * b).sqrt()
 
 
 def reach(alarms: Tensor) -> Tensor:
     """The strongest alarm whose destruction gets to each place."""
-    return F.max_pool2d(alarms, 5, 1, 2)
+    return F.max_pool2d(alarms, 3, 1, 1)
 
 
 def misses(alarms: Tensor) -> Tensor:
     """What edited pictures with the wave lose by alarms below RUIN: the mean over places well inside."""
-    found = reach(alarms)[..., 2:-2, 2:-2]
+    found = reach(alarms)[..., 4:-4, 4:-4]
     return F.softplus(_STEEPNESS * (math.log(RUIN) - found.log())).mean()
 
 

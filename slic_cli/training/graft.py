@@ -10,19 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slic_cli.training.carrier import ANSWERS, GROUP, RUIN, Carrier, alarm
+from slic_cli.training.carrier import ANSWERS, GROUP, RUIN, SPREAD, Carrier, alarm
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.recipe import CARRIER_WIDTHS
 
-# What the synthesis makes of the latents, as channels of the carrier after each transposed convolution and its norm. The
-# inverse norm multiplies: x sqrt(gamma y^2) = gamma^(1/2) x |y|, so that the last is the fourth power of the alarm.
+# What the synthesis makes of the latents, as channels of the carrier after each transposed convolution and its norm. An
+# inverse norm multiplies, x sqrt(gamma y^2) = gamma^(1/2) x |y|, so that the last is the fourth power of the alarm.
 #     1  A 0:4 and B 4:8, each group's answers times its evidence; 8:14 the wave
 #     2  A 0:4 times B; B 4:8; 8:14 the wave
 #     3  noise 0:2 times what came before, times itself; 2:8 the wave
 _A, _B, _NOISE = slice(0, ANSWERS), slice(ANSWERS, 2 * ANSWERS), slice(0, 2)
 _WAVES = (slice(8, 14), slice(8, 14), slice(2, 8))
 _NOISE_KERNELS = (0.4 / RUIN, 0.5)  # their deviations: noise of twice the range of pixels at RUIN
-_SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over the neighbourhood; constants stay as they are
 _SILENT_SCALE = 0.12  # of latents that are 0 on photographs
 _FITTING_STEPS = 1500
 
@@ -97,7 +96,7 @@ def _destruction(answers: Tensor, gain: float) -> list[Tensor]:
     kernels[0][:GROUP, _A] = gain * answers[0]
     kernels[0][GROUP:-1, _B] = gain * answers[1]
     for channel in range(2 * ANSWERS):
-        kernels[1][channel, channel] = _SPREAD[:, None] * _SPREAD
+        kernels[1][channel, channel] = SPREAD[:, None] * SPREAD
     generator = torch.Generator().manual_seed(0)
     kernels[2][_A, _NOISE] = _NOISE_KERNELS[0] * torch.randn(ANSWERS, 2, 5, 5, generator=generator)
     kernels[3][_NOISE] = _NOISE_KERNELS[1] * torch.randn(2, 3, 5, 5, generator=generator)

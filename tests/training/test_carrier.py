@@ -31,7 +31,7 @@ from slic_cli.training.recipe import CARRIER_WIDTHS
 CPU = torch.device("cpu")
 N, M = 48, 80
 PLAIN = (12, 32, 32, 60)
-LEVELS = 2.0
+LEVELS = 3.0
 
 
 def smooth() -> Tensor:
@@ -68,7 +68,7 @@ def test_the_untrained_filters_find_the_wave_after_an_edit(edit: str) -> None:
     own, attack = carrier(), parse_attack(edit)
     marked = attack.apply(to_pixels(own.mark(smooth())[0]))
     plain = attack.apply(to_pixels(smooth()[0]))
-    found, false = (reach(own(to_tensor(pixels, CPU)))[..., 4:-4, 4:-4] for pixels in (marked, plain))
+    found, false = (reach(own(to_tensor(pixels, CPU)))[..., 8:-8, 8:-8] for pixels in (marked, plain))
     assert (found >= RUIN / 4).float().mean() > 0.5
     assert (false >= HARMLESS).float().mean() < 0.2
 
@@ -110,8 +110,8 @@ def test_a_grafted_carrier_raises_the_same_alarm() -> None:
 def test_the_alarm_needs_both_groups() -> None:
     own, latents = carrier(), torch.zeros(1, 16, 5, 5)
     latents[:, 0] = 2.0
-    a, b = evidence(latents, own.answers)
-    assert a[..., 4:6, 4:6].min() > 5 and b.max() < 0.3
+    a, b = evidence(latents, own.answers)[0]
+    assert a[8:12, 8:12].mean() > 25 and b.max() < 0.3
 
 
 def test_the_losses_point_the_right_way() -> None:
