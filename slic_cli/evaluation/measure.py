@@ -92,17 +92,18 @@ def lpips_distance(backbone: Path) -> Distance:
     """LPIPS (VGG) with the weights in a file; needs the extra train. Raises UsageError, MissingModel, BadModelFile."""
     import torch
 
+    from slic_cli.training.pixels import to_tensor
+
     try:
         distances = importlib.import_module("slic_cli.training.distances")
         distance = distances.make_distance("lpips", backbone)
     except ImportError as error:
         raise UsageError(f"--backbone: expected the extra 'train' to be installed, got: {error}") from error
 
-    def tensor(pixels: Pixels) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    cpu = torch.device("cpu")
 
     @torch.inference_mode()
     def measure(before: Pixels, after: Pixels) -> float:
-        return float(distance(tensor(before), tensor(after)).mean())
+        return float(distance(to_tensor(before, cpu), to_tensor(after, cpu)).mean())
 
     return measure
