@@ -48,8 +48,8 @@ class Coder(Protocol):
 
     latents_dtype: np.dtype[Any]
 
-    def encode_latents(self, y: Tensor, z: Tensor) -> bytes:
-        """One strip's real y and z to its payload."""
+    def encode_latents(self, y: Tensor, z: Tensor) -> tuple[bytes, npt.NDArray[Any]]:
+        """One strip's real y and z to its payload, and to what `decode` makes of that."""
 
     def decode(self, payload: bytes, rows: int, columns: int) -> npt.NDArray[Any]:
         """The decoded latents, (M, rows, columns) of `latents_dtype`. Raises BadSlicFile."""

@@ -323,8 +323,8 @@ def evaluate(
         ),
     ] = None,
     tables: Annotated[
-        str, typer.Option(help="Which: 3, 4, 5 as in the paper, rd curves, harmless, sheets.")
-    ] = "3,4,5,rd,harmless,sheets",
+        str, typer.Option(help="Which: 3, 4, 5, A2 as in the paper, rd curves, harmless, sheets.")
+    ] = "3,4,5,rd,harmless,A2,sheets",
     op: Annotated[
         list[str] | None,
         typer.Option(
@@ -340,6 +340,7 @@ def evaluate(
     backbone: Annotated[
         str | None, typer.Option(help="VGG16 weights, for LPIPS as well; needs the extra 'train'.")
     ] = None,
+    unet: Annotated[str | None, typer.Option(help="UNetJPEG of a slic train run, for its rows of Table A2.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Photographs of each directory at most.")] = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -352,8 +353,8 @@ def evaluate(
 
     from slic_cli.evaluation.run import Request, evaluate
 
-    weights = Path(backbone) if backbone else None
-    request = Request(inputs, model or (), tables, op or (), Path(output), weights, limit, device, precision, force)
+    vgg, net = (Path(text) if text else None for text in (backbone, unet))
+    request = Request(inputs, model or (), tables, op or (), Path(output), vgg, net, limit, device, precision, force)
     evaluate(request, Console(quiet, as_json))
 
 

@@ -6,7 +6,7 @@ pixels --transform--> latents --quantisation--> symbols --entropy coding--> payl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -98,15 +98,20 @@ class Codec:
 
     def encode(self, pixels: Pixels, icc: bytes = b"", exif: bytes = b"", strip_rows: int | None = None) -> SlicFile:
         """Compress a picture: uint8 (height, width, 3) RGB."""
+        strip_rows = strip_rows or strip_rows_for(pixels.shape[1])
+        payloads = tuple(payload for payload, _ in self._code(pixels, strip_rows))
+        return replace(self._file(pixels, strip_rows, payloads), icc=icc, exif=exif)
+
+    def _file(self, pixels: Pixels, strip_rows: int, payloads: tuple[bytes, ...]) -> SlicFile:
         height, width, _ = pixels.shape
-        strip_rows = strip_rows or strip_rows_for(width)
+        return SlicFile(width, height, strip_rows, self.spec.name, bytes.fromhex(self.spec.digest), payloads)
+
+    def _code(self, pixels: Pixels, strip_rows: int) -> Iterator[tuple[bytes, npt.NDArray[Any]]]:
+        """The payload of each strip, and the latents that it holds."""
         padded = _pad(pixels)
-        payloads = []
-        for strip in strips_of(height, strip_rows):
+        for strip in strips_of(len(pixels), strip_rows):
             y = self._transform.analyse_rows(padded, strip.start, strip.stop)
-            payloads.append(self._coder.encode_latents(y, self._transform.hyper_analysis(y)))
-        digest = bytes.fromhex(self.spec.digest)
-        return SlicFile(width, height, strip_rows, self.spec.name, digest, tuple(payloads), icc, exif)
+            yield self._coder.encode_latents(y, self._transform.hyper_analysis(y))
 
     def latents(self, file: SlicFile) -> npt.NDArray[Any]:
         """The latents that a file holds, the same on every machine: (M, rows, columns).
@@ -132,13 +137,21 @@ class Codec:
 
     def decode(self, file: SlicFile) -> Pixels:
         """The first decode, perturbed and clean to the eye: uint8 (height, width, 3). Raises as `latents` does."""
-        pixels = self._transform.synthesise(torch.from_numpy(self.latents(file)))
+        return self._synthesise(file, self.latents(file))
+
+    def _synthesise(self, file: SlicFile, latents: npt.NDArray[Any]) -> Pixels:
+        pixels = self._transform.synthesise(torch.from_numpy(latents))
         return pixels.numpy()[: file.height, : file.width]
 
     def recompress(self, pixels: Pixels) -> tuple[SlicFile, Pixels]:
-        """Encode and decode once more: what happens to a picture that meets the codec again."""
-        file = self.encode(pixels)
-        return file, self.decode(file)
+        """Encode and decode once more: what happens to a picture that meets the codec again.
+
+        The latents are those that the encoder wrote: decoding is exact and would find the same.
+        """
+        strip_rows = strip_rows_for(pixels.shape[1])
+        payloads, latents = zip(*self._code(pixels, strip_rows), strict=True)
+        file = self._file(pixels, strip_rows, payloads)
+        return file, self._synthesise(file, np.concatenate(latents, 1))
 
 
 def _pad(pixels: Pixels) -> torch.Tensor:

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from conftest import photograph
+from conftest import TINY_STATES, photograph
 
 from slic_cli import container
-from slic_cli.codec import Codec, latent_size, strip_rows_for, strips_of
+from slic_cli.codec import MAX_STRIP_ROWS, STRIP_UNIT, Codec, latent_size, strip_rows_for, strips_of
 from slic_cli.entropy.coder import SymbolReader
 from slic_cli.entropy.hyperprior import HyperpriorCoder
 from slic_cli.errors import BadModelFile, BadSlicFile, MissingModel, UsageError
@@ -56,6 +56,18 @@ def test_the_decoder_gets_the_latents_that_were_written(tiny_model: Path, codec:
     file = container.parse(container.serialise(writer.encode(pixels)))
     assert np.array_equal(codec.latents(file), written)
     assert np.array_equal(Codec(read_spec(tiny_model), "cpu", "bf16").latents(file), written)
+
+
+@pytest.mark.parametrize("rows", [STRIP_UNIT, MAX_STRIP_ROWS])
+@pytest.mark.parametrize("architecture", TINY_STATES)
+def test_recompression_is_encoding_and_decoding(
+    architecture: str, rows: int, tiny_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slic_cli.codec.strip_rows_for", lambda _width: rows)
+    codec, pixels = Codec(read_spec(tiny_models[architecture]), "cpu", "fp32"), photograph(150, 83)
+    file, second = codec.recompress(pixels)
+    assert file == codec.encode(pixels) and len(file.strips) == (3 if rows == STRIP_UNIT else 1)
+    assert np.array_equal(second, codec.decode(file)) and second.shape == pixels.shape
 
 
 def test_hyper_latents_are_coded_around_their_medians(tiny_model: Path, codec: Codec) -> None:

@@ -53,8 +53,11 @@ class AutoregressiveCoder:
         self._scale_table = ScaleTable(thresholds)
 
     @torch.inference_mode()
-    def encode_latents(self, y: Tensor, z: Tensor) -> bytes:
-        """Code one strip of real latents: y (M, rows, columns) and z (N, ceil(rows / 4), ceil(columns / 4))."""
+    def encode_latents(self, y: Tensor, z: Tensor) -> tuple[bytes, npt.NDArray[np.float32]]:
+        """Code one strip of real latents: y (M, rows, columns) and z (N, ceil(rows / 4), ceil(columns / 4)).
+
+        The payload, and what `decode` makes of it.
+        """
         _, rows, columns = y.shape
         writer, plane = SymbolWriter(), y.float().cpu().permute(1, 2, 0).contiguous()
         z_symbols = self.hyper_latents.quantise(z)
@@ -65,8 +68,8 @@ class AutoregressiveCoder:
             self._y_coder.encode(writer, symbols, indices)
             return symbols
 
-        self._walk(z_symbols, rows, columns, code)
-        return writer.finish()
+        y_hat = self._walk(z_symbols, rows, columns, code)
+        return writer.finish(), y_hat
 
     @torch.inference_mode()
     def decode(self, payload: bytes, rows: int, columns: int) -> npt.NDArray[np.float32]:

@@ -41,12 +41,16 @@ class HyperpriorCoder:
         """The table of each symbol of y, (M, rows, columns), from z: int16 (N, ceil(rows / 4), ceil(columns / 4))."""
         return self._scale_table(self._h_s(self.hyper_latents.z_hat(z_symbols))[:, :rows, :columns])
 
-    def encode_latents(self, y: Tensor, z: Tensor) -> bytes:
-        """Code one strip of real latents: y (M, rows, columns) and z (N, ceil(rows / 4), ceil(columns / 4))."""
-        return self.encode(quantise(y), self.hyper_latents.quantise(z))
+    def encode_latents(self, y: Tensor, z: Tensor) -> tuple[bytes, Symbols]:
+        """Code one strip of real latents: y (M, rows, columns) and z (N, ceil(rows / 4), ceil(columns / 4)).
+
+        The payload, and what `decode` makes of it.
+        """
+        y_symbols = quantise(y)
+        return self.encode(y_symbols, self.hyper_latents.quantise(z)), y_symbols
 
     def encode(self, y_symbols: Symbols, z_symbols: Symbols) -> bytes:
-        """The same for symbols: both int16."""
+        """The payload of symbols, both int16."""
         writer = SymbolWriter()
         self.hyper_latents.encode(writer, z_symbols)
         self._y_coder.encode(writer, y_symbols, self.table_indices(z_symbols, *y_symbols.shape[1:]))

@@ -14,6 +14,7 @@ from slic_cli.attacks import parse_attack
 from slic_cli.errors import SlicError, UsageError
 from slic_cli.evaluation import file_codecs
 from slic_cli.evaluation.records import LPIPS_SIDE, Figures, Job
+from slic_cli.evaluation.simulations import Simulation
 from slic_cli.local_edits import Box
 from slic_cli.metrics import MS_SSIM_SIDE, bits_per_pixel, ms_ssim, psnr_db
 from slic_cli.operations import Workshop
@@ -26,13 +27,18 @@ Distance = Callable[[Pixels, Pixels], float]
 class Bench:
     """One photograph on the bench: its first decodes are made once each, and an edited picture serves all its coders.
 
-    pixels: uint8 (H, W, 3). models: by digest. distance: a further measure, LPIPS, or None.
+    pixels: uint8 (H, W, 3). models: by digest. simulations: by coder. distance: a further measure, LPIPS, or None.
     """
 
     def __init__(
-        self, pixels: Pixels, models: Mapping[str, ModelSpec], workshop: Workshop, distance: Distance | None = None
+        self,
+        pixels: Pixels,
+        models: Mapping[str, ModelSpec],
+        simulations: Mapping[str, Simulation],
+        workshop: Workshop,
+        distance: Distance | None = None,
     ) -> None:
-        self._models, self._workshop, self._distance = models, workshop, distance
+        self._models, self._simulations, self._workshop, self._distance = models, simulations, workshop, distance
         self._sources: dict[str, Pixels] = {"": pixels}
         self._edited: tuple[tuple[str, str], Pixels] | None = None
 
@@ -47,8 +53,14 @@ class Bench:
                 yield job, error
 
     def compress(self, job: Job) -> tuple[Pixels, Pixels, int]:
-        """The picture of a job, what its coder makes of it, and the size of the file between them in bytes."""
+        """The picture of a job, what its coder makes of it, and the size of the file between them in bytes.
+
+        A simulation makes no file: 0 bytes.
+        """
         before = self._picture(job)
+        if job.coder in self._simulations:
+            quality = int(parse_attack(job.edit).parameters["quality"])
+            return before, self._simulations[job.coder](self._sources[job.source], quality), 0
         if job.coder not in self._models:
             size, after = file_codecs.compress(before, job.coder)
             return before, after, size
@@ -92,17 +104,18 @@ def lpips_distance(backbone: Path) -> Distance:
     """LPIPS (VGG) with the weights in a file; needs the extra train. Raises UsageError, MissingModel, BadModelFile."""
     import torch
 
+    from slic_cli.training.pixels import to_tensor
+
     try:
         distances = importlib.import_module("slic_cli.training.distances")
         distance = distances.make_distance("lpips", backbone)
     except ImportError as error:
         raise UsageError(f"--backbone: expected the extra 'train' to be installed, got: {error}") from error
 
-    def tensor(pixels: Pixels) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    cpu = torch.device("cpu")
 
     @torch.inference_mode()
     def measure(before: Pixels, after: Pixels) -> float:
-        return float(distance(tensor(before), tensor(after)).mean())
+        return float(distance(to_tensor(before, cpu), to_tensor(after, cpu)).mean())
 
     return measure

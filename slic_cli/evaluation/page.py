@@ -43,7 +43,7 @@ _CURVE_KEY = (
 
 def page(results: Results, tables: Sequence[Table], sheets: Sequence[Sheet]) -> str:
     """The whole page. Raises OutputError for a sheet that has gone."""
-    models = ", ".join(spec.name for spec in results.plan.subjects)
+    models = ", ".join(spec.name for spec in results.plan.subjects) or "no model"
     sets = ", ".join(f"{name} ({len(pictures)})" for name, pictures in results.pictures.items())
     made = f"slic {__version__}, {results.settings}; data sets: {sets}"
     body = "".join(_section(results, table) for table in tables)

@@ -25,9 +25,12 @@ Figures = Mapping[str, float]  # by names of FIGURES; what was not measured is a
 class Job:
     """One compression to measure: how far a picture is from what a coder makes of it.
 
+    A simulation of JPEG is a coder too, but one of the edit: it starts from the picture before the edit.
+
     source: digest of the model whose first decode of the photograph it is, or "" for the photograph itself.
     edit:   text of an Attack on it, or "" for none.
-    coder:  digest of the model that compresses it, or a file format with its setting, such as "jpeg:quality=75".
+    coder:  digest of the model that compresses it, or a file format with its setting, such as "jpeg:quality=75",
+            or one of evaluation/simulations.py.
     """
 
     source: str

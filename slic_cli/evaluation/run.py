@@ -18,6 +18,7 @@ from slic_cli.evaluation.plan import Plan, make_plan
 from slic_cli.evaluation.records import Journal
 from slic_cli.evaluation.results import Results
 from slic_cli.evaluation.sheets import Sheet, make_sheets
+from slic_cli.evaluation.simulations import load_simulations
 from slic_cli.evaluation.tables import build
 from slic_cli.evaluation.text import csv_text, markdown, summary
 from slic_cli.files import write_atomically
@@ -38,6 +39,7 @@ class Request:
     edits: Sequence[str]
     output: Path
     backbone: Path | None = None
+    unet: Path | None = None
     limit: int | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -55,6 +57,7 @@ class Evaluation:
         self.request, self.plan, self.console = request, plan, console
         self.distance: Distance | None = lpips_distance(request.backbone) if request.backbone else None
         self.workshop = Workshop(request.device, request.precision)
+        self.simulations = load_simulations(plan.simulations, request.unet, device)
         self.models = {spec.digest: spec for spec in plan.models}
         self.jobs = plan.jobs()
         self.results = Results(plan, f"{device.type} {precision}")
@@ -91,7 +94,7 @@ class Evaluation:
         return len(missing)
 
     def _bench(self, photograph: Photograph) -> Bench:
-        return Bench(photograph.pixels(), self.models, self.workshop, self.distance)
+        return Bench(photograph.pixels(), self.models, self.simulations, self.workshop, self.distance)
 
     def _skip(self, reason: str) -> None:
         self.console.error(reason)
@@ -148,12 +151,12 @@ def evaluate(request: Request, console: Console) -> None:
     Photographs that cannot be read are reported and skipped. Raises BadInput if none can be read, and UsageError,
     ModelError or OutputError before anything is measured.
     """
-    plan, notes = make_plan(request.models, request.tables, request.edits)
+    plan, notes = make_plan(request.models, request.tables, request.edits, request.unet)
     datasets = find_photographs(request.inputs, request.limit)
-    for note in notes:
-        console.log(note)
     _check_output(request)
     evaluation = Evaluation(request, plan, console)
+    for note in notes:
+        console.log(note)
     journal = Journal(make_directory(request.output) / RECORDS, evaluation.results.settings, request.force)
     if journal.damaged:
         console.log(f"{journal.path}: {journal.damaged} damaged lines are measured again")
