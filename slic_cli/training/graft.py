@@ -18,7 +18,6 @@ from slic_cli.training.recipe import CARRIER_WIDTHS
 #     1  A 0:4, B 4:8 (answers spread over their neighbourhood), 8 and 9 (chequers times evidence), 10:16 (wave)
 #     2  0 and 1 (chequers times A's evidence, times B's), the norm multiplies them into 0, 2:8 (wave)
 #     3  0:2 (noise times the alarm, squared by the norm), 2:8 (wave)
-_SILENT_SCALE = 0.12
 _WAVES = (slice(10, 16), slice(2, 8), slice(2, 8))
 _DESTRUCTION = (0.4 / RUIN, 0.5)  # of the last two kernels: noise of twice the range of pixels at RUIN
 _SPREAD = torch.tensor([-1 / 3, 1 / 2, 1 / 3, -1 / 2, -1 / 3])  # keeps the signs of a chequerboard, wider
@@ -33,7 +32,7 @@ def graft(codec: Hyperprior, carrier: Carrier) -> None:
     """
     free = [slice(width - own, width) for width, own in zip(codec.widths, CARRIER_WIDTHS, strict=True)]
     _graft_analysis(codec, carrier, free)
-    _graft_entropy(codec, free[3])
+    codec.isolate(free[3])
     _graft_synthesis(codec, carrier, free)
 
 
@@ -60,15 +59,6 @@ def _graft_norm(module: Any, own: slice, beta: Tensor, gamma: Tensor) -> None:
     module.gamma[:, own] = 0
     module.gamma[own, own] = gamma
     module.beta[own] = beta
-
-
-def _graft_entropy(codec: Any, own: slice) -> None:
-    """The carrier's latents are no part of the hyper-latents; their scales are constants."""
-    codec.spread[:, own] = 1
-    codec.net.h_a[0].weight[:, own] = 0
-    codec.net.h_s[4].weight[own] = 0
-    codec.net.h_s[4].bias[own] = _SILENT_SCALE
-    codec.net.h_s[4].bias[-1] = 1
 
 
 def _graft_synthesis(codec: Any, carrier: Carrier, free: list[slice]) -> None:
