@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slic_cli.shapes import Shapes, joint_shapes
@@ -58,7 +59,10 @@ class Minnen2018(Hyperprior):
         return Prior(scales * self.spread, torch.where(fixed.isnan(), means * self.spread, fixed), bits)
 
     def _gaussians(self, params: Tensor, seen: Tensor) -> tuple[Tensor, ...]:
-        context = self.net.context_prediction(seen)
+        """Scales and means. CompressAI's module masks its weights in place, after the step; here the masked ones get no
+        gradients, which clipping would count."""
+        layer = self.net.context_prediction
+        context = F.conv2d(seen, layer.weight * layer.mask, layer.bias, padding=2)
         halves: tuple[Tensor, ...] = self.net.entropy_parameters(torch.cat([params, context], 1)).chunk(2, 1)
         return halves
 
