@@ -239,7 +239,7 @@ class EntropyTable(StageTable):
     start: str = ""
     metric: str = "none"
     hyper_rate: float = 1.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
 
 
 @dataclass(frozen=True)
