@@ -278,7 +278,7 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Folder of photographs.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the run. Default: runs/NAME.")] = None,
     stage: Annotated[
-        list[str] | None, typer.Option(help="Only this stage: base, jpeg-sim or slic; repeatable.")
+        list[str] | None, typer.Option(help="Only this stage: base, jpeg-sim, carrier, slic or entropy; repeatable.")
     ] = None,
     start: Annotated[str | None, typer.Option(help="Weights for the first stage: pretrained, or a file.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: the recipe's.")] = None,

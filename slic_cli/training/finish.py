@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def _metadata(recipe: Recipe, out: Path, codec: Hyperprior, photographs: Photogr
     return {
         "architecture": model.architecture,
         "quality": str(model.quality),
-        "metric": recipe.slic.metric if recipe.slic and "slic" in rows else "none",
+        "metric": _metric(recipe, rows),
         "N": str(model.n),
         "M": str(model.m),
         "gain": repr(codec.gain),
@@ -64,6 +65,13 @@ def _metadata(recipe: Recipe, out: Path, codec: Hyperprior, photographs: Photogr
         "photographs": str(len(photographs.train)),
         **steps,
     }
+
+
+def _metric(recipe: Recipe, stages: Collection[str]) -> str:
+    """The distance that the codec was fine-tuned with, here or before its entropy model was trained anew."""
+    if recipe.slic and "slic" in stages:
+        return recipe.slic.metric
+    return recipe.entropy.metric if recipe.entropy and "entropy" in stages else "none"
 
 
 def measure(path: Path, photographs: Photographs, device: str) -> dict[str, float]:

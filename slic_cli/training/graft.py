@@ -34,7 +34,7 @@ def graft(codec: Hyperprior, carrier: Carrier) -> None:
     """
     free = [slice(width - own, width) for width, own in zip(codec.widths, CARRIER_WIDTHS, strict=True)]
     _graft_analysis(codec, carrier, free)
-    _graft_entropy(codec, free[3])
+    codec.isolate(free[3])
     _graft_synthesis(codec, carrier, free)
 
 
@@ -61,15 +61,6 @@ def _graft_norm(module: Any, own: slice, beta: Tensor, gamma: Tensor) -> None:
     module.gamma[:, own] = 0
     module.gamma[own, own] = gamma
     module.beta[own] = beta
-
-
-def _graft_entropy(codec: Any, own: slice) -> None:
-    """The carrier's latents are no part of the hyper-latents; their scales are constants."""
-    codec.spread[:, own] = 1
-    codec.net.h_a[0].weight[:, own] = 0
-    codec.net.h_s[4].weight[own] = 0
-    codec.net.h_s[4].bias[own] = _SILENT_SCALE
-    codec.net.h_s[4].bias[-1] = 1
 
 
 def _graft_synthesis(codec: Any, carrier: Carrier, free: list[slice]) -> None:

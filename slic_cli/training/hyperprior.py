@@ -9,9 +9,9 @@ weights when they leave: exact, because the gains are positive and the last ReLU
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from slic_cli.errors import BadModelFile
-from slic_cli.shapes import hyperprior_shapes
+from slic_cli.shapes import Shapes, hyperprior_shapes
 from slic_cli.training.rounding import straight_through_round
 
-Arrays = dict[str, npt.NDArray[Any]]
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
 LEAST_SPREAD = 0.2  # of a latent channel, in quantiser steps
-_DERIVED = ("_offset", "_quantized_cdf", "_cdf_length", ".scale_table", ".scale_bound")
+QUIET_SCALE = 0.12  # of latents that are nearly always what they are expected to be
+_DERIVED = ("_offset", "_quantized_cdf", "_cdf_length", ".scale_table", ".scale_bound", ".mask")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,20 @@ class Coded:
     pictures: Tensor
     bits: Tensor
     latents: Tensor
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What latents are coded with: `scales` and `means` (None: all 0), in quantiser steps, and the hyper-latents'
+    `bits`, estimated."""
+
+    scales: Tensor
+    means: Tensor | None
+    bits: Tensor
+
+    def round(self, y: Tensor) -> Tensor:
+        """`y` as the decoder gets it, straight through: the offset from the mean is what is a whole number."""
+        return straight_through_round(y) if self.means is None else straight_through_round(y - self.means) + self.means
 
 
 def best_gain(rate_weight: float) -> float:
@@ -62,19 +78,33 @@ class Hyperprior(nn.Module):
     Runs under the caller's autocast; what is rounded, and the likelihoods, stay in float32.
     """
 
+    architecture: ClassVar[str] = "bmshj2018-hyperprior"
+    halves: ClassVar[Mapping[str, int]] = {}  # weights of which an axis holds two lots of channels: name to axis
+    net: Any
     spread: Tensor
 
     def __init__(self, n: int, m: int, gain: float = 1.0, widths: Sequence[int] | None = None) -> None:
         super().__init__()
-        from compressai.models import ScaleHyperprior
-
         self.n, self.m = n, m
         self.widths = tuple(widths or (n, n, n, m))
-        self.net = ScaleHyperprior(n, self.widths[3])
-        if self.widths[:3] != (n, n, n):
-            self.net.g_a, self.net.g_s = narrow_transforms(self.widths)
+        self.net = self._make_net()
         self.gain = gain
         self.register_buffer("spread", torch.ones(1, self.widths[3], 1, 1))
+
+    def shapes(self) -> Shapes:
+        """Of plain weights."""
+        return hyperprior_shapes(self.n, self.m)
+
+    def _make_net(self) -> nn.Module:
+        from compressai.models import ScaleHyperprior
+
+        return self._with_narrow_transforms(ScaleHyperprior(self.n, self.widths[3]))
+
+    def _with_narrow_transforms(self, net: Any) -> nn.Module:
+        if self.widths[:3] != (self.n, self.n, self.n):
+            net.g_a, net.g_s = narrow_transforms(self.widths)
+        module: nn.Module = net
+        return module
 
     def forward(self, x: Tensor, noisy: bool = False) -> Coded:
         """Code pictures (n, 3, h, w) in [0, 1], h and w multiples of 64; `noisy` latents reach the synthesis unrounded.
@@ -83,17 +113,32 @@ class Hyperprior(nn.Module):
         mode that of rounded ones.
         """
         y = self.analyse(x)
-        z = self.net.h_a(y.abs() / self.spread)
-        z_hat, z_likelihoods = self._without_autocast(self.net.entropy_bottleneck, z.float())
-        scales = self.net.h_s(z_hat).float() * self.spread
-        y_noisy, y_likelihoods = self._without_autocast(self.net.gaussian_conditional, y, scales)
-        pictures = self.synthesise(y_noisy if noisy else straight_through_round(y))
-        return Coded(pictures, -(y_likelihoods.log2().sum() + z_likelihoods.log2().sum()), y)
+        bits, y_noisy, prior = self.code(y)
+        return Coded(self.synthesise(y_noisy if noisy else prior.round(y)), bits, y)
+
+    def code(self, y: Tensor) -> tuple[Tensor, Tensor, Prior]:
+        """The bits that latents cost, the latents whose bits these are (with noise in training mode), and the prior."""
+        prior = self.prior(y, self.training)
+        y_noisy, likelihoods = self._without_autocast(self.net.gaussian_conditional, y, prior.scales, prior.means)
+        return prior.bits - likelihoods.log2().sum(), y_noisy, prior
+
+    def prior(self, y: Tensor, noisy: bool) -> Prior:
+        """What `y` is coded with, by way of hyper-latents with noise or rounded ones."""
+        z_hat, bits = self._hyper_latents(self.net.h_a(y.abs() / self.spread), noisy)
+        return Prior(self.net.h_s(z_hat).float() * self.spread, None, bits)
+
+    def _hyper_latents(self, z: Tensor, noisy: bool) -> tuple[Tensor, Tensor]:
+        z_hat, likelihoods = self._without_autocast(self.net.entropy_bottleneck, z.float(), noisy)
+        return z_hat, -likelihoods.log2().sum()
 
     def analyse(self, x: Tensor) -> Tensor:
         """Pictures to latents in quantiser steps, float32, before rounding."""
         y: Tensor = self.net.g_a(x).float() * self.gain
         return y
+
+    def decoded(self, y: Tensor) -> Tensor:
+        """Latents as the decoder gets them, straight through."""
+        return straight_through_round(y)
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         """Latents to pictures, float32 and unclamped."""
@@ -102,10 +147,19 @@ class Hyperprior(nn.Module):
 
     def recompress(self, x: Tensor) -> Tensor:
         """The pictures a second pass makes of `x`, in [0, 1]: gradients pass both roundings straight through."""
-        return self.synthesise(straight_through_round(self.analyse(x))).clamp(0, 1)
+        return self.synthesise(self.decoded(self.analyse(x))).clamp(0, 1)
+
+    @torch.no_grad()
+    def isolate(self, own: slice) -> None:
+        """Make the latents `own` no part of the hyper-latents, expected to be 0; the very last, always 1, is too."""
+        self.spread[:, own] = 1
+        self.net.h_a[0].weight[:, own] = 0
+        self.net.h_s[4].weight[own] = 0
+        self.net.h_s[4].bias[own] = QUIET_SCALE
+        self.net.h_s[4].bias[-1] = 1
 
     @staticmethod
-    def _without_autocast(module: nn.Module, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def _without_autocast(module: Callable[..., Any], *inputs: Any) -> tuple[Tensor, Tensor]:
         with torch.autocast(inputs[0].device.type, enabled=False):
             outputs: tuple[Tensor, Tensor] = module(*inputs)
         return outputs
@@ -120,31 +174,42 @@ class Hyperprior(nn.Module):
         state = {k: v.detach().float().cpu() for k, v in self.net.state_dict().items() if not k.endswith(_DERIVED)}
         for name, factor in self._factors().items():
             state[name] = state[name] * factor
-        shapes = hyperprior_shapes(self.n, self.m)
-        arrays = {name: _widened(np.asarray(tensor), shapes.get(name)) for name, tensor in state.items()}
+        shapes = self.shapes()
+        arrays = {
+            name: _widened(np.asarray(tensor), shapes.get(name), self.halves.get(name))
+            for name, tensor in state.items()
+        }
         return arrays | {"spread": np.asarray(self.spread.detach().float().cpu().flatten())}
 
-    def load_folded(self, arrays: Mapping[str, npt.NDArray[Any]], gain: float) -> None:
+    def load_folded(self, arrays: Mapping[str, Array], gain: float) -> None:
         """Take plain CompressAI weights; constants that vanish in half precision stay as they are made.
 
         Raises BadModelFile for weights of another architecture or size, or of more channels than `widths`.
         """
+        self._take("", arrays, gain)
+
+    def load_transforms(self, arrays: Mapping[str, Array], gain: float) -> None:
+        """The same for g_a and g_s alone; the entropy model stays as it is."""
+        self._take("g_", arrays, gain)
+
+    def _take(self, prefix: str, arrays: Mapping[str, Array], gain: float) -> None:
         self.gain = gain
         if "spread" in arrays:
             spread = np.full(self.widths[3], LEAST_SPREAD, np.float32)
             spread[: len(arrays["spread"])] = arrays["spread"][: len(spread)]
             self.spread.copy_(torch.from_numpy(spread).view(1, -1, 1, 1))
         state = self.net.state_dict()
-        weights = {name for name, _ in self.net.named_parameters()}
-        shapes = hyperprior_shapes(self.n, self.m)
-        for name in weights:
+        taken = {name for name, _ in self.net.named_parameters() if name.startswith(prefix)}
+        shapes = self.shapes()
+        for name in taken:
+            expected = shapes.get(name, tuple(state[name].shape))
             got = None if name not in arrays else tuple(arrays[name].shape)
-            if got != shapes.get(name, tuple(state[name].shape)):
-                expected = f"{name} of shape {shapes.get(name, tuple(state[name].shape))}"
-                raise BadModelFile(f"expected bmshj2018-hyperprior weights with {expected}, got {got or 'none'}")
-            state[name] = torch.from_numpy(_narrowed(name, arrays[name], state[name].shape))
+            if got != expected:
+                wanted = f"{self.architecture} weights with {name} of shape {expected}"
+                raise BadModelFile(f"expected {wanted}, got {got or 'none'}")
+            state[name] = torch.from_numpy(_narrowed(name, arrays[name], state[name].shape, self.halves.get(name)))
         for name, factor in self._factors().items():
-            state[name] = state[name] / factor
+            state[name] = state[name] / factor if name in taken else state[name]
         self.net.load_state_dict(state)
 
     def _factors(self) -> dict[str, Tensor | float]:
@@ -161,16 +226,26 @@ class Hyperprior(nn.Module):
         }
 
 
-def _widened(array: npt.NDArray[Any], shape: Sequence[int] | None) -> npt.NDArray[Any]:
-    """`array` with zeros for the channels it lacks of `shape`."""
+def _widened(array: Array, shape: Sequence[int] | None, halved: int | None) -> Array:
+    """`array` with zeros for the channels it lacks of `shape`, in both halves along an axis that is `halved`."""
     if shape is None or array.shape == tuple(shape):
         return array
+    if halved is not None:
+        parts = np.split(array, 2, halved)
+        return np.concatenate([_widened(part, _half(shape, halved), None) for part in parts], halved)
     return np.pad(array, [(0, want - got) for want, got in zip(shape, array.shape, strict=True)])
 
 
-def _narrowed(name: str, array: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[np.float32]:
-    """The leading part of `array` that has `shape`; the rest must be zeros."""
+def _narrowed(name: str, array: Array, shape: Sequence[int], halved: int | None) -> npt.NDArray[np.float32]:
+    """The leading part of `array`, or of its halves, that has `shape`; the rest must be zeros."""
+    if halved is not None:
+        parts = np.split(array, 2, halved)
+        return np.concatenate([_narrowed(name, part, _half(shape, halved), None) for part in parts], halved)
     kept = np.array(array[tuple(slice(side) for side in shape)], np.float32)
     if np.count_nonzero(kept) != np.count_nonzero(array):
         raise BadModelFile(f"expected {name} to use channels {tuple(shape)} at most, got weights beyond them")
     return kept
+
+
+def _half(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    return tuple(side // 2 if index == axis else side for index, side in enumerate(shape))

@@ -8,48 +8,75 @@ of training to come within 16 dB of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from slic_cli.training.activity import (
+    ACTIVITY_TAPS,
+    DEVIATION_PER_ACTIVITY,
+    GAMMA,
+    LEAST_SCALE,
+    NOISE,
+    Z_PER_ACTIVITY,
+    latent_groups,
+)
+from slic_cli.training.cheng2020 import Cheng2020
 from slic_cli.training.hyperprior import LEAST_SPREAD, Hyperprior
+from slic_cli.training.joint_start import start_joint_prior
+from slic_cli.training.minnen2018 import Minnen2018
+from slic_cli.training.residual_start import damp_residual_transforms, set_residual_layer
 
-_NOISE = 0.005  # share of the random initialisation that is kept, so that equal channels can part
-_GAMMA = 0.002  # GDN's diagonal
-_ACTIVITY_TAPS = torch.tensor([[0.05, 0.1, 0.05], [0.1, 0.4, 0.1], [0.05, 0.1, 0.05]])  # around a latent
-_Z_PER_ACTIVITY = 3.0  # z is rounded to whole numbers; latents' mean magnitudes are of the order of their spread
-_DEVIATION_PER_ACTIVITY = 1.25  # a Gaussian's standard deviation over its mean magnitude
-_LEAST_SCALE = 0.08  # of a latent where all is flat, in units of its spread
 _CENTRE = slice(2, 4)  # the two taps of five that a stride-2 convolution's own block falls on
 
 
 @torch.no_grad()
 def karhunen_loeve(codec: Hyperprior, crops: Sequence[Tensor]) -> None:
     """Initialise `codec`, on the CPU, from float crops (3, h, w) in [0, 1] with h and w multiples of 16."""
-    net = codec.net
-    for module in [*net.g_a, *net.g_s]:
-        if hasattr(module, "gamma_reparam"):
-            module.gamma.copy_(module.gamma_reparam.init(_GAMMA * torch.eye(module.beta.numel())))
-    analysis = [module for module in net.g_a if isinstance(module, nn.Conv2d)]
-    synthesis = [module for module in net.g_s if isinstance(module, nn.ConvTranspose2d)][::-1]
+    if isinstance(codec, Cheng2020):
+        damp_residual_transforms(codec.net)
+    else:
+        _damp(codec.net)
     below, used = list(crops), 3
-    for number, (down, up) in enumerate(zip(analysis, synthesis, strict=True)):
-        mean, axes = _principal_axes(below, down.out_channels, centred=number == 0)
-        _set_layer(down, up, axes, used)
-        if number == 0 and down.bias is not None and up.bias is not None:
-            down.bias[: len(axes)] = -(axes @ mean)
-            up.bias[:used] = mean.reshape(used, 4).mean(1)
+    for level in range(4):
+        mean, axes = _principal_axes(below, _room(codec, level), centred=level == 0)
+        if isinstance(codec, Cheng2020):
+            set_residual_layer(codec.net, level, axes, mean)
+        else:
+            _set_layer(codec.net, level, axes, mean)
         below = [_project(axes, mean, crop) for crop in below]
         used = len(axes)
     deviations = torch.stack([crop.square().mean((1, 2)) for crop in below]).mean(0).sqrt()
     spread = torch.full((codec.spread.numel(),), LEAST_SPREAD)
     spread[:used] = (deviations * codec.gain).clamp(min=LEAST_SPREAD)
     codec.spread.copy_(spread.view(1, -1, 1, 1))
-    _activity_prior(codec.net, used)
+    start_entropy_model(codec, used)
+
+
+@torch.no_grad()
+def start_entropy_model(codec: Hyperprior, used: int) -> None:
+    """Hyper-networks that work at once, on latents whose `spread` is known and of which `used` carry anything."""
+    if isinstance(codec, Minnen2018):
+        start_joint_prior(codec.net, codec.spread.flatten().argsort(descending=True)[:used])
+    else:
+        _activity_prior(codec.net, used)
+
+
+def _room(codec: Hyperprior, level: int) -> int:
+    """The channels that a level of the analysis has for axes: behind a leaky ReLU each takes two."""
+    return codec.n // 2 if isinstance(codec, Cheng2020) and level < 3 else codec.widths[level]
+
+
+def _damp(net: Any) -> None:
+    """What is left of the random transforms."""
+    for module in [*net.g_a, *net.g_s]:
+        if hasattr(module, "gamma_reparam"):
+            module.gamma.copy_(module.gamma_reparam.init(GAMMA * torch.eye(module.beta.numel())))
+        else:
+            module.weight.mul_(NOISE)
+            module.bias.zero_()
 
 
 def _principal_axes(pictures: Sequence[Tensor], limit: int, centred: bool) -> tuple[Tensor, Tensor]:
@@ -66,12 +93,15 @@ def _principal_axes(pictures: Sequence[Tensor], limit: int, centred: bool) -> tu
     return mean.float(), axes.flip(1).float().T[:limit]
 
 
-def _set_layer(down: nn.Conv2d, up: nn.ConvTranspose2d, axes: Tensor, used: int) -> None:
+def _set_layer(net: Any, level: int, axes: Tensor, mean: Tensor) -> None:
+    """`axes`, one a row over the 2 x 2 places of the channels below, into a level of the analysis and the synthesis."""
+    used = axes.shape[1] // 4
+    down, up = net.g_a[2 * level], net.g_s[6 - 2 * level]
     for layer in (down, up):
-        layer.weight.mul_(_NOISE)
-        if layer.bias is not None:
-            layer.bias.zero_()
         layer.weight[: len(axes), :used, _CENTRE, _CENTRE] += axes.reshape(-1, used, 2, 2)
+    if level == 0:
+        down.bias[: len(axes)] = -(axes @ mean)
+        up.bias[:used] = mean.reshape(used, 4).mean(1)
 
 
 def _project(axes: Tensor, mean: Tensor, picture: Tensor) -> Tensor:
@@ -90,15 +120,14 @@ def _activity_prior(net: Any, used: int) -> None:
     if not groups:  # too few channels for the places of a 4 x 4 block
         net.h_s[-2].bias.fill_(1.0)
         return
-    edges = np.unique(np.rint(np.geomspace(1, used + 1, groups + 1)).astype(int)) - 1
     for module in (*net.h_a, *net.h_s):
         if hasattr(module, "weight"):
-            module.weight.mul_(_NOISE)
+            module.weight.mul_(NOISE)
             module.bias.zero_()
-    for group, (start, stop) in enumerate(pairwise(edges)):
-        net.h_a[0].weight[group, start:stop] += _ACTIVITY_TAPS * (_Z_PER_ACTIVITY / (stop - start))
-        net.h_s[4].weight[start:stop, group] += _ACTIVITY_TAPS * (_DEVIATION_PER_ACTIVITY / _Z_PER_ACTIVITY)
-    net.h_s[4].bias.fill_(_LEAST_SCALE)
+    for group, (start, stop) in enumerate(latent_groups(used, groups)):
+        net.h_a[0].weight[group, start:stop] += ACTIVITY_TAPS * (Z_PER_ACTIVITY / (stop - start))
+        net.h_s[4].weight[start:stop, group] += ACTIVITY_TAPS * (DEVIATION_PER_ACTIVITY / Z_PER_ACTIVITY)
+    net.h_s[4].bias.fill_(LEAST_SCALE)
     for level, channels in enumerate((groups, 4 * groups)):
         down, up = net.h_a[2 + 2 * level], net.h_s[2 - 2 * level]
         for channel in range(channels):

@@ -14,7 +14,7 @@ from slic_cli.training.carrier import false_alarms, misses
 from slic_cli.training.graft import grafted_alarm
 from slic_cli.training.hyperprior import Coded, Hyperprior
 from slic_cli.training.recipe import BaseTable, SlicTable
-from slic_cli.training.rounding import straight_through_round, to_eight_bits
+from slic_cli.training.rounding import to_eight_bits
 
 Figures = dict[str, Tensor]
 _NEARLY_EQUAL = 1e-5  # the distance at which -log stops growing
@@ -54,6 +54,23 @@ class BaseObjective(nn.Module):
         return _with_quantiles(self.codec, terms.loss, terms.figures)
 
 
+class EntropyObjective(nn.Module):
+    """The rate alone, of a codec whose transforms stay as they are."""
+
+    def __init__(self, codec: Hyperprior) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, x: Tensor, draw: random.Random, progress: float) -> Terms:
+        """Terms for crops (n, 3, h, w) in [0, 1]."""
+        del draw, progress
+        with torch.no_grad():
+            y = self.codec.analyse(x)
+        bits, _, _ = self.codec.code(y)
+        bpp = bits / (x.shape[0] * x.shape[2] * x.shape[3])
+        return _with_quantiles(self.codec, bpp, {"bpp": bpp.detach()})
+
+
 class SlicObjective(nn.Module):
     """The codec that destroys its own output: equations 5 and 6 of Huang & Wu 2025.
 
@@ -86,7 +103,7 @@ class SlicObjective(nn.Module):
         both = self.table.passes == "both"
         u = torch.cat([x1, edited.pictures]) if both else edited.pictures
         y = self.codec.analyse(u)
-        again = self.codec.synthesise(straight_through_round(y)).clamp(0, 1)
+        again = self.codec.synthesise(self.codec.decoded(y)).clamp(0, 1)
         distances = self.distance(*self._windows(u, again, draw))
         terms = self._term(distances, progress)
         figures = {f"d_{name}": d.mean().detach() for name, d in edited.by_name(distances[-len(x1) :])}

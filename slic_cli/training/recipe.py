@@ -1,6 +1,7 @@
 """Recipes: what a model is and how it is trained, as TOML files checked when they are read.
 
-    [model] what is made      [data] what it is shown      [base] [jpeg-sim] [carrier] [slic] the stages, in that order
+    [model] what is made      [data] what it is shown
+    [base] [jpeg-sim] [carrier] [slic] [entropy] the stages, in that order
 
 A recipe holds data only; every wrong key or value is a UsageError that names it.
 """
@@ -23,7 +24,10 @@ from slic_cli.registry import NAME_PATTERN
 # CompressAI's weights of the distortion 255^2 MSE, qualities 1 to 8, and the alphas of Huang & Wu's reference code.
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
 ALPHAS = (0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.75, 2.5)
-STAGES = ("base", "jpeg-sim", "carrier", "slic")
+STAGES = ("base", "jpeg-sim", "carrier", "slic", "entropy")
+CODEC_STAGES = ("base", "slic", "entropy")  # those that train a codec
+ARCHITECTURES = ("bmshj2018-hyperprior", "mbt2018", "cheng2020-anchor")
+_RESIDUAL = "cheng2020-anchor"
 CARRIER_WIDTHS = (8, 16, 16, 17)  # channels that a carrier takes after each analysis convolution
 _SUFFIX = ".toml"
 
@@ -40,6 +44,7 @@ class ModelTable:
     """What is trained: `n` and `m` are the paper's channel counts N and M; `quality` picks lambda and alpha.
 
     `widths`, at most (N, N, N, M), are the channels in use after the four analysis convolutions, all of them if empty.
+    cheng2020-anchor has M = N and no widths.
     """
 
     name: str
@@ -52,12 +57,15 @@ class ModelTable:
     def __post_init__(self) -> None:
         _require(bool(NAME_PATTERN.fullmatch(self.name)), "name", "a-z, 0-9, '.', '_', '-'", self.name)
         _require(1 <= self.quality <= 8, "quality", "1 to 8", self.quality)
-        known = "bmshj2018-hyperprior"
-        _require(self.architecture == known, "architecture", known, self.architecture)
+        known = self.architecture in ARCHITECTURES
+        _require(known, "architecture", f"one of {', '.join(ARCHITECTURES)}", self.architecture)
         _require(self.n >= 4 and self.m >= 4, "n and m", "at least 4", (self.n, self.m))
         most = (self.n, self.n, self.n, self.m)
         fitting = len(self.widths) == 4 and all(3 < width <= top for width, top in zip(self.widths, most, strict=True))
         _require(not self.widths or fitting, "widths", f"four numbers from 4 to {most}", self.widths)
+        if self.architecture == _RESIDUAL:
+            _require(self.n == self.m, "n and m", f"equal numbers for {_RESIDUAL}", (self.n, self.m))
+            _require(not self.widths, "widths", f"none for {_RESIDUAL}", self.widths)
 
     @property
     def rate_weight(self) -> float:
@@ -220,6 +228,21 @@ class SlicTable(StageTable):
 
 
 @dataclass(frozen=True)
+class EntropyTable(StageTable):
+    """Training of the entropy model alone: the transforms, and so the pictures, stay as they are.
+
+    `start` is the name of a model or the path of weights; if empty, what this run's slic or base stage left. mbt2018
+    takes the transforms of a scale hyperprior with the same N and M. `metric` is that of the codec it starts from, for
+    the model's metadata. Networks around the hyper-latents learn `hyper_rate` times as fast.
+    """
+
+    start: str = ""
+    metric: str = "none"
+    hyper_rate: float = 1.0
+    learning_rate: float = 3e-4
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole recipe; a stage that is None is not part of it."""
 
@@ -229,10 +252,13 @@ class Recipe:
     jpeg_sim: JpegSimTable | None = None
     carrier: CarrierTable | None = None
     slic: SlicTable | None = None
+    entropy: EntropyTable | None = None
     about: str = ""
 
     def __post_init__(self) -> None:
         _require(any(self.stage(name) for name in STAGES), "recipe", f"one of [{'], ['.join(STAGES)}]", "none")
+        carried = self.carrier is not None and self.model.architecture == _RESIDUAL
+        _require(not carried, "carrier", f"no such stage for {_RESIDUAL}", "one")
         most = (self.model.n, self.model.n, self.model.n, self.model.m)
         room = all(width <= top for width, top in zip(self.widths(self.carrier is not None), most, strict=True))
         _require(

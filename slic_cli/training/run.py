@@ -1,7 +1,7 @@
 """`slic train`: the stages of a recipe one after another in a run's directory, then the export.
 
 A run's directory holds recipe.toml, metrics.jsonl, pictures/, a checkpoint for each stage (base.ckpt, jpeg-sim.ckpt,
-slic.ckpt), unet-jpeg.safetensors, plot.png and the model, NAME.safetensors.
+slic.ckpt, entropy.ckpt), unet-jpeg.safetensors, plot.png and the model, NAME.safetensors.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from slic_cli.registry import find_model, list_models
 from slic_cli.training.attacker import Attacker
 from slic_cli.training.carrier import Carrier, load_carrier
 from slic_cli.training.carrier_stage import carrier_stage
+from slic_cli.training.codecs import new_codec
 from slic_cli.training.distances import make_distance
 from slic_cli.training.edits import make_edit
 from slic_cli.training.finish import export_run
@@ -33,9 +34,17 @@ from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.jpeg_stage import jpeg_stage
 from slic_cli.training.loop import Stage, run_stage
 from slic_cli.training.photographs import Photographs, read_photographs
-from slic_cli.training.recipe import BaseTable, CarrierTable, JpegSimTable, Recipe, SlicTable
+from slic_cli.training.recipe import (
+    CODEC_STAGES,
+    BaseTable,
+    CarrierTable,
+    EntropyTable,
+    JpegSimTable,
+    Recipe,
+    SlicTable,
+)
 from slic_cli.training.reporting import Reporter, plot
-from slic_cli.training.stages import base_stage, slic_stage
+from slic_cli.training.stages import base_stage, entropy_stage, slic_stage
 from slic_cli.training.start import KARHUNEN_LOEVE, read_weights, start_codec
 from slic_cli.training.unet_jpeg import UNetJpeg, save_unet
 from slic_cli.training.world import World, join_world, leave_world
@@ -189,6 +198,8 @@ def _table(run: Run, kind: type[Any]) -> Any:
 def _codec_stage(run: Run, name: str, codec: Hyperprior) -> Stage:
     if name == "base":
         return base_stage(run.recipe, codec, run.photographs, run.autocast)
+    if name == "entropy":
+        return entropy_stage(run.recipe, _table(run, EntropyTable), codec, run.photographs, run.autocast)
     load = partial(_frozen_codec, run)
     table, unet = _table(run, SlicTable), run.path_of_unet()
     return slic_stage(run.recipe, table, codec, run.photographs, run.autocast, run.distance, load, unet)
@@ -207,43 +218,50 @@ def _new_codec(run: Run, name: str) -> Hyperprior:
     """The codec as a stage finds it: `--start`, the recipe's start, or what the base stage of this run left."""
     model, draw = run.recipe.model, random.Random(f"{run.recipe.data.seed} start")
     torch.manual_seed(draw.getrandbits(63))
-    carried = name == "slic" and run.recipe.carrier is not None
-    codec = Hyperprior(model.n, model.m, best_gain(model.rate_weight), run.recipe.widths(carried))
+    carried = name != "base" and run.recipe.carrier is not None
+    gain, widths = best_gain(model.rate_weight), run.recipe.widths(carried)
+    codec = new_codec(model.architecture, model.n, model.m, gain, widths)
     size = min(_START_SIZE, run.recipe.data.patch)
     crops = list(run.photographs.crops(draw, _START_CROPS, size).cpu())
     start_codec(codec, _start(run, name), model, crops)
-    if carried and run.checkpoint("carrier").is_file():
+    if carried and name == "slic" and run.checkpoint("carrier").is_file():
         graft(codec, load_carrier(run.checkpoint("carrier")))
     return codec.to(run.world.device).to(memory_format=torch.channels_last).train()
 
 
 def _start(run: Run, name: str) -> str:
-    own = run.checkpoint("base")
+    """What a stage starts from: `--start` for the first that trains a codec, else the recipe's, else this run's own."""
     if run.settings.start and name == next(
-        iter(s for s in (run.settings.stages or run.recipe.stages) if s in ("base", "slic"))
+        stage for stage in run.settings.stages or run.recipe.stages if stage in CODEC_STAGES
     ):
-        return run.settings.start
+        return _path_of(run.settings.start)
     if name == "base":
-        return _table(run, BaseTable).start or KARHUNEN_LOEVE
-    start = _table(run, SlicTable).start
-    if not start and not own.is_file():
+        return _path_of(_table(run, BaseTable).start or KARHUNEN_LOEVE)
+    start = _table(run, SlicTable if name == "slic" else EntropyTable).start
+    before = [path for stage in ("slic", "base") if stage != name and (path := run.checkpoint(stage)).is_file()]
+    if not start and not before:
         raise UsageError(
-            "slic: expected a codec to start from: --start, `start` in the recipe, or the base stage first"
+            f"{name}: expected a codec to start from: --start, `start` in the recipe, or the base stage first"
         )
-    return start or str(own)
+    return _path_of(start) if start else str(before[0])
+
+
+def _path_of(start: str) -> str:
+    """The file of a registered model, where `start` is the name of one."""
+    return next((str(spec.path) for spec in list_models()[0] if spec.name == start), start)
 
 
 def _frozen_codec(run: Run, name: str) -> nn.Module:
     """A vanilla codec for the noise attacker: "base" is this run's own, others are the registry's."""
     model = run.recipe.model
-    codec = Hyperprior(model.n, model.m, best_gain(model.rate_weight), model.widths)
+    codec = new_codec(model.architecture, model.n, model.m, best_gain(model.rate_weight), model.widths)
     if name == "base":
         start_codec(codec, str(run.checkpoint("base")), model, [])
     else:
-        path = find_model(name).path
-        arrays, gain = read_weights(path)
-        n, m = arrays["g_a.0.weight"].shape[0], arrays["g_s.0.weight"].shape[0]
-        codec = Hyperprior(n, m)
+        spec = find_model(name)
+        arrays, gain = read_weights(spec.path)
+        m, n = arrays["g_a.6.weight"].shape[:2]
+        codec = new_codec(spec.architecture, n, m)
         codec.load_folded({**arrays, "spread": arrays.get("spread", torch.ones(m).numpy())}, gain or 1.0)
     codec.to(run.world.device).eval().requires_grad_(False)
     return _Recompress(codec)

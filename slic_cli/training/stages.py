@@ -1,4 +1,4 @@
-"""The stages of a recipe, put together for the loop: base, jpeg-sim, slic."""
+"""The stages of a recipe, put together for the loop: base, slic, entropy."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from slic_cli.training.attacker import Attacker
 from slic_cli.training.edits import make_edit
 from slic_cli.training.hyperprior import Hyperprior
-from slic_cli.training.objectives import BaseObjective, SlicObjective
+from slic_cli.training.objectives import BaseObjective, EntropyObjective, SlicObjective
 from slic_cli.training.photographs import Photographs
-from slic_cli.training.recipe import ALPHAS, BaseTable, ModelTable, Recipe, SlicTable, StageTable
+from slic_cli.training.recipe import ALPHAS, BaseTable, EntropyTable, ModelTable, Recipe, SlicTable, StageTable
 from slic_cli.training.validation import Validation, validate
 
 _QUANTILE_RATE = 1e-3  # CompressAI's learning rate of the auxiliary loss
@@ -39,15 +39,17 @@ class CodecStage:
     measure: Callable[[], Validation]
 
     def parameter_groups(self) -> Groups:
-        """The codec's weights, the networks around the hyper-latents apart, and the prior's quantiles."""
+        """Weights that are not frozen: the networks around the hyper-latents apart, and the prior's quantiles."""
         plain: list[nn.Parameter] = []
         hyper: list[nn.Parameter] = []
         quantiles: list[nn.Parameter] = []
         for name, parameter in self.trained.net.named_parameters():
+            if not parameter.requires_grad:
+                continue
             if name.endswith(".quantiles"):
                 quantiles.append(parameter)
             else:
-                (hyper if name.startswith(("h_", "entropy")) else plain).append(parameter)
+                (hyper if name.startswith(("h_", "entropy_bottleneck")) else plain).append(parameter)
         return [
             {"params": plain, "rate": 1.0, "clipped": True},
             {"params": hyper, "rate": self.hyper_rate, "clipped": True},
@@ -118,6 +120,25 @@ def slic_stage(
         recipe.data.patch,
         1.0,
         partial(validate, codec, photographs.validation, rate_weight, autocast, distance, alpha),
+    )
+
+
+def entropy_stage(
+    recipe: Recipe, table: EntropyTable, codec: Hyperprior, photographs: Photographs, autocast: Any
+) -> CodecStage:
+    """Training of the entropy model; the transforms are frozen."""
+    for part in (codec.net.g_a, codec.net.g_s):
+        part.requires_grad_(False)
+    return CodecStage(
+        "entropy",
+        table,
+        identity_of(recipe.model, codec.widths, recipe.data.seed, codec.gain),
+        codec,
+        EntropyObjective(codec),
+        photographs,
+        recipe.data.patch,
+        table.hyper_rate,
+        partial(validate, codec, photographs.validation, recipe.model.rate_weight, autocast),
     )
 
 

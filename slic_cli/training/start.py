@@ -14,9 +14,11 @@ from torch import Tensor
 
 from slic_cli.errors import BadModelFile, MissingModel
 from slic_cli.training.checkpoint import FORMAT
+from slic_cli.training.codecs import new_codec
 from slic_cli.training.hyperprior import LEAST_SPREAD, Arrays, Hyperprior
-from slic_cli.training.initialisation import karhunen_loeve
-from slic_cli.training.recipe import ModelTable
+from slic_cli.training.initialisation import karhunen_loeve, start_entropy_model
+from slic_cli.training.minnen2018 import Minnen2018
+from slic_cli.training.recipe import CARRIER_WIDTHS, ModelTable
 
 KARHUNEN_LOEVE, PRETRAINED = "karhunen-loeve", "pretrained"
 
@@ -24,18 +26,30 @@ KARHUNEN_LOEVE, PRETRAINED = "karhunen-loeve", "pretrained"
 def start_codec(codec: Hyperprior, start: str, model: ModelTable, crops: Sequence[Tensor]) -> None:
     """Give `codec`, on the CPU, the weights that `start` names; `crops` are floats (3, h, w) in [0, 1].
 
-    `start` is "karhunen-loeve", "pretrained" (needs the network once) or a path. Raises MissingModel, BadModelFile.
+    `start` is "karhunen-loeve", "pretrained" (needs the network once) or a path. mbt2018 takes the transforms of a
+    scale hyperprior, too, and begins with an entropy model of its own. Raises MissingModel, BadModelFile.
     """
     if start == KARHUNEN_LOEVE:
         karhunen_loeve(codec, crops)
         return
-    if start != PRETRAINED and Path(start).suffix == ".ckpt":
-        _load_own(codec, Path(start))
+    arrays, gain = _pretrained(model) if start == PRETRAINED else _stored(codec, Path(start))
+    hyperprior_alone = "context_prediction.weight" not in arrays and "g_s.0.weight" in arrays
+    if hyperprior_alone and codec.architecture == Minnen2018.architecture:
+        _start_from_transforms(codec, arrays, gain or codec.gain, crops)
         return
-    arrays, gain = _pretrained(model) if start == PRETRAINED else read_weights(Path(start))
     codec.load_folded(arrays, gain or codec.gain)
     if "spread" not in arrays:
         _measure_spread(codec, crops)
+
+
+def _start_from_transforms(codec: Hyperprior, arrays: Arrays, gain: float, crops: Sequence[Tensor]) -> None:
+    """g_a and g_s of another codec, and an entropy model that works at once. A carrier's latents stay apart."""
+    codec.load_transforms(arrays, gain)
+    y = _latents(codec, crops)
+    codec.spread.copy_(_deviations(y).view(1, -1, 1, 1))
+    start_entropy_model(codec, codec.widths[3])
+    if all(bool((latents[-1].round() == 1).all()) for latents in y):  # the constant that a carrier draws its wave from
+        codec.isolate(slice(-CARRIER_WIDTHS[3], None))
 
 
 def read_weights(path: Path) -> tuple[Arrays, float | None]:
@@ -73,16 +87,23 @@ def _from_compressai(state: Mapping[str, Any]) -> Arrays:
 
 
 def _pretrained(model: ModelTable) -> tuple[Arrays, None]:
-    from compressai.zoo import bmshj2018_hyperprior
+    from compressai import zoo
 
     try:
-        net = bmshj2018_hyperprior(model.quality, metric="mse", pretrained=True)
+        net = getattr(zoo, model.architecture.replace("-", "_"))(model.quality, metric="mse", pretrained=True)
     except OSError as error:  # URLError is one
         raise MissingModel(f"expected to download CompressAI's weights, got: {error}; give a path instead") from error
+    except ValueError as error:  # cheng2020-anchor ends at quality 6
+        raise MissingModel(f"expected a quality that CompressAI has weights of, got {model.quality}") from error
     return _from_compressai(net.state_dict()), None
 
 
-def _load_own(codec: Hyperprior, path: Path) -> None:
+def _stored(codec: Hyperprior, path: Path) -> tuple[Arrays, float | None]:
+    return _read_own(codec, path) if path.suffix == ".ckpt" else read_weights(path)
+
+
+def _read_own(codec: Hyperprior, path: Path) -> tuple[Arrays, float]:
+    """Plain weights of this project's checkpoint of a codec of any architecture with the N and M of `codec`."""
     if not path.is_file():
         raise MissingModel(f"{path}: expected a checkpoint to start from, got no file there")
     try:
@@ -95,15 +116,23 @@ def _load_own(codec: Hyperprior, path: Path) -> None:
     if not right or got != expected:
         raise BadModelFile(f"{path}: expected a checkpoint with N, M = {expected}, got {got}")
     identity = content["identity"]
-    trained = Hyperprior(*expected, identity["gain"], identity.get("widths"))
+    trained = new_codec(identity["architecture"], *expected, identity["gain"], identity.get("widths"))
     trained.load_state_dict(content["network"])
-    codec.load_folded(trained.folded(), trained.gain)
+    return trained.folded(), trained.gain
 
 
 @torch.no_grad()
+def _latents(codec: Hyperprior, crops: Sequence[Tensor]) -> list[Tensor]:
+    return [codec.analyse(crop[None])[0] for crop in crops]
+
+
+def _deviations(y: Sequence[Tensor]) -> Tensor:
+    squares = torch.stack([latents.square().mean((1, 2)) for latents in y])
+    return squares.mean(0).sqrt().clamp(min=LEAST_SPREAD)
+
+
 def _measure_spread(codec: Hyperprior, crops: Sequence[Tensor]) -> None:
     """The latents' deviation per channel; the codec computes the same with any, it only learns at another pace."""
     folded, gain = codec.folded(), codec.gain
-    squares = torch.stack([(codec.net.g_a(crop[None])[0] * gain).square().mean((1, 2)) for crop in crops])
-    spread = squares.mean(0).sqrt().clamp(min=LEAST_SPREAD)
-    codec.load_folded(folded | {"spread": np.asarray(spread)}, gain)
+    spread = np.asarray(_deviations(_latents(codec, crops)))
+    codec.load_folded(folded | {"spread": spread}, gain)

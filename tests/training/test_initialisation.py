@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import photograph
+from conftest import AUTOREGRESSIVE, photograph
 
 pytest.importorskip("compressai")
 
 from slic_cli.metrics import psnr_db
+from slic_cli.training.codecs import CODECS, new_codec
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.initialisation import karhunen_loeve
 from slic_cli.training.pixels import to_pixels, to_tensor
@@ -22,13 +23,26 @@ def first_decode_db(codec: Hyperprior) -> float:
         return psnr_db(pixels, to_pixels(codec.eval()(to_tensor(pixels, CPU)).pictures[0]))
 
 
-def test_it_decodes_well_untrained() -> None:
+@pytest.mark.parametrize("architecture", CODECS)
+def test_it_decodes_well_untrained(architecture: str) -> None:
     torch.manual_seed(0)
-    random = Hyperprior(48, 64, best_gain(0.18))
+    random = new_codec(architecture, 64, 64, best_gain(0.18))
     torch.manual_seed(0)
-    codec = Hyperprior(48, 64, best_gain(0.18))
+    codec = new_codec(architecture, 64, 64, best_gain(0.18))
     karhunen_loeve(codec, [to_tensor(photograph(128, 128, seed), CPU)[0] for seed in range(4)])
     assert first_decode_db(codec) > first_decode_db(random) + 10
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", AUTOREGRESSIVE)
+def test_a_context_model_starts_as_a_scale_hyperprior(architecture: str) -> None:
+    bits = []
+    for name in ("bmshj2018-hyperprior", architecture):
+        torch.manual_seed(0)
+        codec = new_codec(name, 64, 64, best_gain(0.18)).eval()
+        karhunen_loeve(codec, [to_tensor(photograph(128, 128, seed), CPU)[0] for seed in range(4)])
+        bits.append(codec.code(codec.analyse(to_tensor(photograph(128, 128, seed=9), CPU)))[0].item())
+    assert bits[1] == pytest.approx(bits[0], rel=0.05)
 
 
 def test_spread_is_the_latents_deviation() -> None:
