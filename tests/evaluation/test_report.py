@@ -72,7 +72,7 @@ def test_the_area_outside_a_local_edit(report: Report, codecs: Codecs) -> None:
 
 
 def test_table_5_cell(report: Report, codecs: Codecs) -> None:
-    (row,) = report.rows("5")
+    (row,) = (row for row in report.rows("5") if row["base"] == VANILLA)  # the registry has others
     firsts = [again(codecs[SECURED], pixels) for pixels in report.pictures()]
     assert row["psnr_db"] == pytest.approx(np.mean([psnr(x, again(codecs[VANILLA], x)) for x in firsts]), abs=NEAR_DB)
     whole = [psnr(pixels, again(codecs[VANILLA], pixels)) for pixels in report.pictures()]
