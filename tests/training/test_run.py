@@ -102,6 +102,20 @@ def test_the_jpeg_stage_serves_the_slic_stage(photograph_folder: Path) -> None:
     assert Path("run/unet-jpeg.safetensors").exists() and Path("run/jpeg-sim.ckpt").exists()
 
 
+def test_a_carrier_serves_the_slic_stage(photograph_folder: Path) -> None:
+    text = RECIPE.replace("n = 8\nm = 12", "n = 24\nm = 40\nwidths = [8, 8, 8, 20]")
+    stage = "[carrier]\nsteps = 2\nbatch = 4\nedits = [{ name = 'blur' }]\n\n"
+    text = text.replace("[slic]", f"{stage}[slic]\ncarrier = 0.5")
+    Path("small.toml").write_text(text)
+    common = ["train", "small.toml", "--data", str(photograph_folder), "--out", "run", "--no-register"]
+    result = slic(*common)
+    assert result.code == 0, result
+    assert '"hits_jpeg-75"' in Path("run/metrics.jsonl").read_text()
+    assert slic(*common, "--resume").code == 0
+    Path("small.toml").write_text(text.replace("widths = [8, 8, 8, 20]", "widths = [8, 8, 9, 20]"))
+    assert "model.widths: expected (8, 16, 16, 17) channels less than (24, 24, 24, 40)" in slic(*common).error(2)
+
+
 def test_what_is_missing_is_said(photograph_folder: Path) -> None:
     data = str(photograph_folder)
     assert "expected a recipe and --data" in slic("train", "tiny").error(2)
