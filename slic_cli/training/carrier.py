@@ -7,7 +7,7 @@ where photographs hold little and where edits leave it alone. Its parts, all in 
     g_a  a bank of matched filters whose answers, normalised by what else is there, are latents of their own; they round
          to 0 on photographs, so that a photograph is coded as by the vanilla codec
     y    those latents, in two groups (one a colour), and one that is always 1
-    g_s  draws the wave from the 1, and, where both groups have answered, a saturated chequerboard
+    g_s  draws the wave from the 1, and, where both groups have answered, noise beyond the range of pixels
 
 `seed` makes the filters, the carrier stage trains them and the wave, graft.py puts them into a codec, and the slic
 stage goes on from there.
@@ -34,15 +34,15 @@ ANSWERS = 4  # channels that a group's latents are summed in
 HARMLESS, RUIN = 10.0, 40.0  # alarms; what they do grows with their fourth power
 
 SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over a neighbourhood; constants stay as they are
+TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling
 _TAPS = torch.arange(5.0) - 2
-_TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling
 _LOWPASS = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
 _WINDOW = torch.exp(-(_TAPS**2) / (2 * 1.3**2))
 # Degrees of rotation and magnification that each pair of latents (cosine and sine) of a group answers to.
 _VARIANTS = ((0.0, 1.0), (9.0, 1.0), (-9.0, 1.0), (0.0, 0.71))
 _FULL_ANSWER = 0.25  # weight of the last filters: an undisturbed wave's latents have a magnitude of 1 or 2
-_LEAST_EVIDENCE = 0.2
-_SOFTNESS = 0.2
+_LEAST_EVIDENCE = 0.2  # keeps the slope of a root, and a logarithm, finite
+_SOFTNESS = 0.2  # the share of unrounded latents in a soft alarm
 _STEEPNESS = 2.0  # of the losses, in natural logarithms of an alarm
 _WORST = 0.02  # the share of a picture's places that counts apart: false alarms are rare and bad
 _NORM_FLOOR, _NORM_SHARE = 0.001, 0.5  # beta and gamma of the divisive normalisation inside a group
@@ -95,10 +95,10 @@ def evidence(latents: Tensor, answers: Tensor) -> Tensor:
 
     `answers` are a carrier's kernels; what they sum is multiplied by its own magnitude, and spread.
     """
-    answered = F.conv_transpose2d(latents, answers.flatten(0, 1), groups=2, **_TWICE)
+    answered = F.conv_transpose2d(latents, answers.flatten(0, 1), groups=2, **TWICE)
     magnitude = (_by_group(answered) + _LEAST_EVIDENCE**2).sqrt().repeat_interleave(ANSWERS, 1)
     kernel = (SPREAD[:, None] * SPREAD).to(latents).expand(2 * ANSWERS, 1, 5, 5)
-    spread = F.conv_transpose2d(answered * magnitude, kernel, groups=2 * ANSWERS, **_TWICE)
+    spread = F.conv_transpose2d(answered * magnitude, kernel, groups=2 * ANSWERS, **TWICE)
     return (_by_group(spread) + _LEAST_EVIDENCE**4).sqrt()
 
 

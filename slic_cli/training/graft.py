@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slic_cli.training.carrier import ANSWERS, GROUP, RUIN, SPREAD, Carrier, alarm
+from slic_cli.training.carrier import ANSWERS, GROUP, RUIN, SPREAD, TWICE, Carrier, alarm
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.recipe import CARRIER_WIDTHS
 
@@ -22,7 +22,6 @@ from slic_cli.training.recipe import CARRIER_WIDTHS
 _A, _B, _NOISE = slice(0, ANSWERS), slice(ANSWERS, 2 * ANSWERS), slice(0, 2)
 _WAVES = (slice(8, 14), slice(8, 14), slice(2, 8))
 _NOISE_KERNELS = (0.4 / RUIN, 0.5)  # their deviations: noise of twice the range of pixels at RUIN
-_SILENT_SCALE = 0.12  # of latents that are 0 on photographs
 _FITTING_STEPS = 1500
 
 
@@ -120,7 +119,7 @@ def _fit_wave(tile: Tensor, gain: float) -> list[Tensor]:
     for _ in range(_FITTING_STEPS):
         drawn = torch.ones(1, 1, 5, 5)
         for kernel in kernels:
-            drawn = F.conv_transpose2d(drawn, kernel, stride=2, padding=2, output_padding=1)
+            drawn = F.conv_transpose2d(drawn, kernel, **TWICE)
         loss = (drawn[0, :, 32:48, 32:48] - tile.detach() / scale).square().mean()
         optimiser.zero_grad()
         torch.autograd.backward(loss)

@@ -208,7 +208,7 @@ def _codec_stage(run: Run, name: str, codec: Hyperprior) -> Stage:
 def _carrier_stage(run: Run) -> Stage:
     table, recipe = _table(run, CarrierTable), run.recipe
     torch.manual_seed(random.Random(f"{recipe.data.seed} carrier").getrandbits(63))
-    attacker = Attacker([make_edit(edit) for edit in table.edits], 0.0, 0.9, 8)
+    attacker = Attacker([make_edit(edit) for edit in table.edits], clean_share=0.0, shift_probability=0.9, group=8)
     identity = {"levels": table.levels, "seed": recipe.data.seed}
     carrier = Carrier(table.levels).to(run.world.device)
     return carrier_stage(table, identity, carrier, run.photographs, recipe.data.patch, attacker)
