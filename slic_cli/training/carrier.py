@@ -30,22 +30,29 @@ from slic_cli.training.rounding import straight_through_round
 LENGTH = 16  # pixels of a wave, and the side of the tile that repeats: one latent
 GROUP = 8  # latents of each of the two groups
 DETECTORS = (8, 16, 16, 2 * GROUP)  # channels after each convolution of the filters
-ANSWERS = 4  # channels that a group's latents are summed in
+ANSWERS = 6  # channels that a group's latents are summed in
 HARMLESS, RUIN = 10.0, 40.0  # alarms; what they do grows with their fourth power
 
 SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over a neighbourhood; constants stay as they are
 TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling
+_LUMA = 2  # the channel after Cb and Cr
 _TAPS = torch.arange(5.0) - 2
 _LOWPASS = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
 _WINDOW = torch.exp(-(_TAPS**2) / (2 * 1.3**2))
 # Degrees of rotation and magnification that each pair of latents (cosine and sine) of a group answers to.
 _VARIANTS = ((0.0, 1.0), (9.0, 1.0), (-9.0, 1.0), (0.0, 0.71))
+# What each pair of answers sums: numbers of pairs of latents, each with the magnification at which they are in phase. A
+# magnification between two variants' finds both of them half awake.
+_SUMS = (((0, 1.0),), ((1, 1.0), (2, 1.0), (3, 0.71)), ((0, 0.85), (3, 0.85)))
 _FULL_ANSWER = 0.25  # weight of the last filters: an undisturbed wave's latents have a magnitude of 1 or 2
 _LEAST_EVIDENCE = 0.2  # keeps the slope of a root, and a logarithm, finite
 _SOFTNESS = 0.2  # the share of unrounded latents in a soft alarm
 _STEEPNESS = 2.0  # of the losses, in natural logarithms of an alarm
 _WORST = 0.02  # the share of a picture's places that counts apart: false alarms are rare and bad
 _NORM_FLOOR, _NORM_SHARE = 0.001, 0.5  # beta and gamma of the divisive normalisation inside a group
+# Shares of the norm of what else there is of a wave's length and direction, luma and the other colour. Photographs
+# hold all of them at once, the carrier has its own colour alone.
+_WITNESSES = (0.05, 0.25)
 _NOISE = 0.05  # share of the random initialisation that is kept
 
 
@@ -155,11 +162,7 @@ def seed(g_a: Any) -> None:
     for channel, (colour, gain) in enumerate(((1, 4.0), (2, 4.0), (0, 1.0))):  # Cb, Cr, Y
         g_a[0].weight[channel] += gain * torch.tensor(TO_YCC[colour])[:, None, None] * lowpass
         g_a[2].weight[channel, channel] += 2 * lowpass
-    first = torch.arange(2 * GROUP) % GROUP < GROUP // 2  # the channels in use
-    same = torch.arange(2 * GROUP)[:, None] // GROUP == torch.arange(2 * GROUP) // GROUP
-    own = (first[:, None] & first & same).float()
-    beta = torch.full((2 * GROUP,), _NORM_FLOOR)
-    _set_norm(g_a[5], beta, _NORM_SHARE * own + 1e-3 * torch.eye(2 * GROUP))
+    _set_norm(g_a[5], torch.full((2 * GROUP,), _NORM_FLOOR), _norm())
     for group in range(2):
         _seed_group(g_a[4].weight, g_a[6].weight, group)
 
@@ -168,12 +171,11 @@ def _seed_group(pairs: Tensor, sums: Tensor, group: int) -> None:
     """The filters of one colour: waves along rows for group 0, along columns for group 1."""
     first = group * GROUP
     scales = sorted({scale for _, scale in _VARIANTS}, reverse=True)
-    for number, scale in enumerate(scales):
+    seen = [*((group, scale) for scale in scales), (_LUMA, 1.0), (1 - group, 1.0)]
+    for number, (colour, scale) in enumerate(seen):
         for part in range(2):
-            wave = torch.cos(2 * math.pi * _TAPS * 4 / (LENGTH * scale) - part * math.pi / 2) * _WINDOW
-            wave = wave - _WINDOW * wave.sum() / _WINDOW.sum()
-            kernel = 4 * wave[None, :] * (_WINDOW / _WINDOW.sum())[:, None]
-            pairs[first + 2 * number + part, group] += kernel if group == 0 else kernel.T
+            kernel = _wave_kernel(scale, part)
+            pairs[first + 2 * number + part, colour] += kernel if group == 0 else kernel.T
     for number, (degrees, scale) in enumerate(_VARIANTS):
         phase = _phases(degrees, scale, group, _TAPS * 8)
         window = _FULL_ANSWER * _WINDOW[:, None] * _WINDOW / _WINDOW.sum()
@@ -185,6 +187,23 @@ def _seed_group(pairs: Tensor, sums: Tensor, group: int) -> None:
         sums[out + 1, cosine] += torch.sin(phase) * window
 
 
+def _wave_kernel(scale: float, part: int) -> Tensor:
+    """A windowed wave along rows at a quarter of the resolution, `part` 0 the cosine, 1 the sine; flat parts give 0."""
+    wave = torch.cos(2 * math.pi * _TAPS * 4 / (LENGTH * scale) - part * math.pi / 2) * _WINDOW
+    wave = wave - _WINDOW * wave.sum() / _WINDOW.sum()
+    return 4 * wave[None, :] * (_WINDOW / _WINDOW.sum())[:, None]
+
+
+def _norm() -> Tensor:
+    """Gamma of the third normalisation: a group's filters are divided by all its channels, the others by themselves."""
+    used = GROUP - 2 * len(_WITNESSES)
+    shares = torch.tensor([_NORM_SHARE] * used + [share for share in _WITNESSES for _ in range(2)])
+    gamma = 1e-3 * torch.eye(2 * GROUP)
+    for first in (0, GROUP):
+        gamma[first : first + used, first : first + GROUP] += shares
+    return gamma
+
+
 def _phases(degrees: float, scale: float, group: int, places: Tensor) -> Tensor:
     """Of a group's wave, rotated and magnified, at all pairs of `places` in pixels: (rows, columns), in radians."""
     angle = math.radians(degrees)
@@ -193,14 +212,12 @@ def _phases(degrees: float, scale: float, group: int, places: Tensor) -> Tensor:
 
 
 def _answers(group: int) -> Tensor:
-    """Kernels that sum a group's latents over their neighbourhood, in phase: (GROUP, ANSWERS, 5, 5).
-
-    The wave as it was has two channels (cosine and sine), all its variants share two.
-    """
+    """Kernels that sum a group's latents over their neighbourhood, in phase: (GROUP, ANSWERS, 5, 5), a cosine and a
+    sine for each of _SUMS."""
     kernels = torch.zeros(GROUP, ANSWERS, 5, 5)
-    for number, (degrees, scale) in enumerate(_VARIANTS):
-        phase = _phases(degrees, scale, group, -_TAPS * LENGTH / 2)
-        latent, channel = 2 * number, 2 * min(number, 1)
+    for channel, (number, scale) in ((2 * pair, term) for pair, terms in enumerate(_SUMS) for term in terms):
+        phase = _phases(_VARIANTS[number][0], scale, group, -_TAPS * LENGTH / 2)
+        latent = 2 * number
         kernels[latent, channel] = kernels[latent + 1, channel + 1] = torch.cos(phase)
         kernels[latent + 1, channel] = -torch.sin(phase)
         kernels[latent, channel + 1] = torch.sin(phase)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slic_cli.attacks import parse_attack
 from slic_cli.training.attacker import Attacker
 from slic_cli.training.carrier import HARMLESS, RUIN, Carrier, false_alarms, misses, reach
+from slic_cli.training.jpeg_simulation import TO_RGB, TO_YCC
 from slic_cli.training.objectives import Terms
 from slic_cli.training.photographs import Photographs
 from slic_cli.training.pixels import Pixels, to_pixels, to_tensor
@@ -26,12 +28,14 @@ from slic_cli.training.validation import Validation
 _SHOWN = ("crop-grid", "blur:radius=2", "affine", "jpeg:quality=75", "resize", "webp")
 _DESTROYED = 0.8 * RUIN  # from here on hardly a pixel is left
 _EDITED_SHARE = 0.4  # of the steps show photographs that were edited
+_STRONGEST_TINT = 0.25  # of luma that colour fringes get
 
 
 class CarrierObjective(nn.Module):
     """Alarms of at least RUIN where the wave is, below HARMLESS where it is not.
 
-    A quarter of each batch is marked; of all its photographs the quarter with the worst false alarms is learnt from.
+    A quarter of each batch is marked; of all its photographs, and others of richer colour made from them, the quarter
+    with the worst false alarms is learnt from.
     """
 
     def __init__(self, carrier: Carrier, attacker: Attacker, table: CarrierTable) -> None:
@@ -45,6 +49,7 @@ class CarrierObjective(nn.Module):
         marked = self.attacker(to_eight_bits(self.carrier.mark(x[:count])), draw).pictures
         with torch.no_grad():
             plain = self.attacker(x, draw).pictures if draw.random() < _EDITED_SHARE else x
+            plain = torch.cat([plain, halved(x), fringed(x[:count], draw)])
             worst = self.carrier(plain).flatten(1).amax(1).topk(count).indices
         found, false = self.carrier(marked, soft=True), self.carrier(plain[worst])
         loss = misses(found) + self.table.caution * false_alarms(false)
@@ -53,6 +58,26 @@ class CarrierObjective(nn.Module):
             "false": (false > HARMLESS).float().mean(),
         }
         return Terms(loss, {"loss": loss.detach(), **figures})
+
+
+def halved(x: Tensor) -> Tensor:
+    """Four pictures each (n, 3, h, w) put together and scaled down by 2: (n / 4, 3, h, w), or none of fewer than four.
+
+    Photographs that were JPEGs have their colours at half the resolution; scaled down, at all of it.
+    """
+    count = len(x) // 4
+    rows = x[: 4 * count].view(count, 2, 2, *x.shape[1:])
+    mosaics = rows.permute(0, 3, 1, 4, 2, 5).reshape(count, x.shape[1], 2 * x.shape[2], 2 * x.shape[3])
+    return F.avg_pool2d(mosaics, 2)
+
+
+def fringed(x: Tensor, draw: random.Random) -> Tensor:
+    """Pictures (n, 3, h, w) whose luma shows in their colours, a little beside itself: lenses and sensors do that."""
+    luma = torch.einsum("c,nchw->nhw", torch.tensor(TO_YCC[0]).to(x), x)[:, None]
+    beside = luma.roll((draw.randint(-2, 2), draw.randint(-2, 2)), (2, 3))
+    tint = [draw.uniform(-_STRONGEST_TINT, _STRONGEST_TINT) for _ in range(2)]
+    colour = torch.tensor([row[1] * tint[0] + row[2] * tint[1] for row in TO_RGB]).to(x)
+    return (x + colour[:, None, None] * (beside - luma.mean((2, 3), keepdim=True))).clamp(0, 1)
 
 
 @dataclass

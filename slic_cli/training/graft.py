@@ -16,28 +16,29 @@ from slic_cli.training.recipe import CARRIER_WIDTHS
 
 # What the synthesis makes of the latents, as channels of the carrier after each transposed convolution and its norm. An
 # inverse norm multiplies, x sqrt(gamma y^2) = gamma^(1/2) x |y|, so that the last is the fourth power of the alarm.
-#     1  A 0:4 and B 4:8, each group's answers times its evidence; 8:14 the wave
-#     2  A 0:4 times B; B 4:8; 8:14 the wave
-#     3  noise 0:2 times what came before, times itself; 2:8 the wave
+#     1  A 0:6 and B 6:12, each group's answers times its evidence; 12:16 the wave
+#     2  A 0:6 times B; B 6:12; 12:16 the wave
+#     3  noise 0:2 times what came before, times itself; 2:6 the wave
 _A, _B, _NOISE = slice(0, ANSWERS), slice(ANSWERS, 2 * ANSWERS), slice(0, 2)
-_WAVES = (slice(8, 14), slice(8, 14), slice(2, 8))
+_WAVES = (slice(12, 16), slice(12, 16), slice(2, 6))
 _NOISE_KERNELS = (0.4 / RUIN, 0.5)  # their deviations: noise of twice the range of pixels at RUIN
 _FITTING_STEPS = 1500
 
 
 @torch.no_grad()
-def graft(codec: Hyperprior, carrier: Carrier) -> None:
+def graft(codec: Hyperprior, carrier: Carrier, sensitivity: float = 1.0) -> None:
     """Put `carrier`, on the CPU, into the last CARRIER_WIDTHS channels of `codec`, which are overwritten.
 
-    What the others make of a photograph stays as it was, but for the wave that is added.
+    What the others make of a photograph stays as it was, but for the wave that is added. `sensitivity` multiplies the
+    latents that find it, before they are rounded.
     """
     free = [slice(width - own, width) for width, own in zip(codec.widths, CARRIER_WIDTHS, strict=True)]
-    _graft_analysis(codec, carrier, free)
+    _graft_analysis(codec, carrier, free, sensitivity)
     codec.isolate(free[3])
     _graft_synthesis(codec, carrier, free)
 
 
-def _graft_analysis(codec: Any, carrier: Carrier, free: list[slice]) -> None:
+def _graft_analysis(codec: Any, carrier: Carrier, free: list[slice], sensitivity: float) -> None:
     below, net = slice(0, 3), codec.net
     for index, own in zip((0, 2, 4, 6), free, strict=True):
         layer, part = net.g_a[index], carrier.g_a[index]
@@ -45,7 +46,7 @@ def _graft_analysis(codec: Any, carrier: Carrier, free: list[slice]) -> None:
         layer.weight[:, below if index else slice(0, 0)] = 0
         layer.bias[own] = 0
         detectors = slice(own.start, own.start + part.weight.shape[0])
-        factor = 1 / codec.gain if index == 6 else 1.0
+        factor = sensitivity / codec.gain if index == 6 else 1.0
         layer.weight[detectors, below] = factor * part.weight
         layer.bias[detectors] = factor * part.bias
         if index < 6:
@@ -108,7 +109,7 @@ def _products() -> list[tuple[Tensor, Tensor]]:
 def _fit_wave(tile: Tensor, gain: float) -> list[Tensor]:
     """Kernels of the four transposed convolutions that draw `tile` from ones, the first times `gain`."""
     generator = torch.Generator().manual_seed(0)
-    widths = (1, 6, 6, 6, 3)
+    widths = (1, *(part.stop - part.start for part in _WAVES), 3)
     kernels = [
         (torch.randn(cin, cout, 5, 5, generator=generator) / (2.5 * math.sqrt(cin))).requires_grad_()
         for cin, cout in pairwise(widths)

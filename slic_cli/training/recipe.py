@@ -174,18 +174,23 @@ class CarrierTable(StageTable):
     """Training of a carrier (slic_cli/training/carrier.py), which the slic stage then starts with.
 
     `levels` is the wave's root mean square in 8-bit levels: what the first decode pays. `caution` weighs false alarms
-    against missed ones. The wave learns `wave_rate` times as fast as the filters. `edits` are drawn as in [slic].
+    against missed ones, and `sensitivity` multiplies the last filters when training is over: the two trade one for the
+    other. The wave learns `wave_rate` times as fast as the filters. `edits` are drawn as in [slic]. `start` is the
+    checkpoint of an earlier carrier to go on from.
     """
 
+    start: str = ""
     levels: float = 1.4
     caution: float = 2.0
+    sensitivity: float = 1.0
     wave_rate: float = 5.0
     edits: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(0 < self.levels <= 16, "levels", "more than 0, up to 16", self.levels)
-        _require(self.caution > 0 and self.wave_rate > 0, "caution and wave_rate", "more than 0", self.caution)
+        for key in ("caution", "sensitivity", "wave_rate"):
+            _require(getattr(self, key) > 0, key, "more than 0", getattr(self, key))
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,10 @@ def _carrier_stage(run: Run) -> Stage:
     torch.manual_seed(random.Random(f"{recipe.data.seed} carrier").getrandbits(63))
     attacker = Attacker([make_edit(edit) for edit in table.edits], clean_share=0.0, shift_probability=0.9, group=8)
     identity = {"levels": table.levels, "seed": recipe.data.seed}
-    carrier = Carrier(table.levels).to(run.world.device)
+    carrier = Carrier(table.levels)
+    if table.start:
+        carrier.load_state_dict(load_carrier(Path(table.start)).state_dict())
+    carrier.to(run.world.device)
     return carrier_stage(table, identity, carrier, run.photographs, recipe.data.patch, attacker)
 
 
@@ -225,7 +228,7 @@ def _new_codec(run: Run, name: str) -> Hyperprior:
     crops = list(run.photographs.crops(draw, _START_CROPS, size).cpu())
     start_codec(codec, _start(run, name), model, crops)
     if carried and name == "slic" and run.checkpoint("carrier").is_file():
-        graft(codec, load_carrier(run.checkpoint("carrier")))
+        graft(codec, load_carrier(run.checkpoint("carrier")), _table(run, CarrierTable).sensitivity)
     return codec.to(run.world.device).to(memory_format=torch.channels_last).train()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import photograph
 from safetensors.numpy import save_file
 from torch import Tensor
@@ -25,10 +27,12 @@ from slic_cli.training.carrier import (
     misses,
     reach,
 )
+from slic_cli.training.carrier_stage import fringed, halved
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.graft import graft, grafted_alarm
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.initialisation import karhunen_loeve
+from slic_cli.training.jpeg_simulation import TO_YCC
 from slic_cli.training.pixels import to_pixels, to_tensor
 from slic_cli.training.recipe import CARRIER_WIDTHS, ModelTable
 from slic_cli.training.start import start_codec
@@ -121,7 +125,8 @@ def test_a_carrier_survives_a_new_entropy_model(tmp_path: Path) -> None:
     start_codec(joint, str(path), ModelTable("mine", 8, "mbt2018", N, M), crops)
     assert joint.gain == grafted.gain
     y, marked = joint.eval().analyse(smooth()), joint.analyse(own.mark(smooth()))
-    assert (joint.decoded(y)[:, -17:-1] == 0).all() and (joint.decoded(y)[:, -1] == 1).all()
+    inner = (..., slice(2, -2), slice(2, -2))  # untrained filters see a wave where a slope meets the border
+    assert (joint.decoded(y)[:, -17:-1][inner] == 0).all() and (joint.decoded(y)[:, -1] == 1).all()
     torch.testing.assert_close(joint.decoded(marked)[:, -17:], marked[:, -17:].round())
     assert psnr_db(to_pixels(smooth()[0]), to_pixels(joint.recompress(smooth())[0])) > 30
 
@@ -132,6 +137,46 @@ def test_a_grafted_carrier_raises_the_same_alarm() -> None:
     graft(grafted, own)
     x = own.mark(to_tensor(photograph(128, 192), CPU))
     torch.testing.assert_close(grafted_alarm(grafted, grafted.analyse(x)), own(x), rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_sensitivity_multiplies_the_latents_that_find_the_wave() -> None:
+    own, x = carrier(), carrier().mark(smooth())
+    once, twice = codec(), codec()
+    graft(once, own)
+    graft(twice, own, 2.0)
+    y, doubled = once.analyse(x), twice.analyse(x)
+    torch.testing.assert_close(doubled[:, -17:-1], 2 * y[:, -17:-1], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(doubled[:, -1:], y[:, -1:])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [0.7, 0.78, 0.85, 0.92])
+def test_the_untrained_filters_find_a_wave_that_was_scaled_down(scale: float) -> None:
+    own = carrier()
+    large = F.interpolate(smooth(), scale_factor=2.0, mode="bilinear")
+    marked = parse_attack(f"resize:scale={scale}").apply(to_pixels(own.mark(large)[0]))
+    height, width = (side // 16 * 16 for side in marked.shape[:2])
+    found = reach(own(to_tensor(marked[:height, :width], CPU)))[..., 8:-8, 8:-8]
+    assert (found >= RUIN / 4).float().mean() > 0.5
+
+
+def test_halved_pictures_hold_four_each() -> None:
+    x = torch.rand(9, 3, 32, 48)
+    small = halved(x)
+    assert small.shape == (2, 3, 32, 48)
+    torch.testing.assert_close(small[1, :, :16, :24], F.avg_pool2d(x[4:5], 2)[0])
+    torch.testing.assert_close(small[1, :, 16:, :24], F.avg_pool2d(x[6:7], 2)[0])
+    assert halved(x[:3]).shape == (0, 3, 32, 48)
+
+
+def test_fringes_are_colour_alone() -> None:
+    x, draw = to_tensor(photograph(64, 64), CPU) * 0.4 + 0.3, random.Random(1)
+    added = fringed(x, draw) - x
+    assert added.abs().max() > 0.002
+    torch.testing.assert_close(
+        torch.einsum("c,nchw->nhw", torch.tensor(TO_YCC[0]), added), torch.zeros(1, 64, 64), rtol=0, atol=1e-5
+    )
 
 
 def test_the_alarm_needs_both_groups() -> None:

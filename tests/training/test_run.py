@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import photograph, save_photographs
 from test_cli import slic
 
@@ -17,6 +18,7 @@ from small import RECIPE, run
 from slic_cli.codec import Codec
 from slic_cli.metrics import psnr_db
 from slic_cli.registry import read_spec
+from slic_cli.training.carrier import load_carrier
 from slic_cli.training.recipe import read_recipe
 
 
@@ -112,6 +114,11 @@ def test_a_carrier_serves_the_slic_stage(photograph_folder: Path) -> None:
     assert result.code == 0, result
     assert '"hits_jpeg-75"' in Path("run/metrics.jsonl").read_text()
     assert slic(*common, "--resume").code == 0
+    still = "[carrier]\nstart = 'run/carrier.ckpt'\nlearning_rate = 1e-12\n"
+    Path("small.toml").write_text(text.replace("[carrier]\n", still))
+    assert slic(*common, "--stage", "carrier", "--out", "again").code == 0
+    trained, again = (load_carrier(Path(out, "carrier.ckpt")).answers for out in ("run", "again"))
+    torch.testing.assert_close(again, trained, rtol=0, atol=1e-7)
     Path("small.toml").write_text(text.replace("widths = [8, 8, 8, 20]", "widths = [8, 8, 9, 20]"))
     assert "model.widths: expected (8, 16, 16, 17) channels less than (24, 24, 24, 40)" in slic(*common).error(2)
 
