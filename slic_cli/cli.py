@@ -64,6 +64,7 @@ Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where the 
 Precision = Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of the transforms.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs.")]
 Strip = Annotated[bool, typer.Option("--strip", help="Leave out ICC profile and EXIF.")]
+Check = Annotated[bool, typer.Option("--check", help="Decode the file, too, and warn of damage. Twice the time.")]
 Background = Annotated[str | None, typer.Option(help="Colour to flatten transparency onto, as '#rrggbb'.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No log lines, only errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per result on standard output.")]
@@ -136,6 +137,13 @@ def _notes(console: Console, record: dict[str, Any]) -> None:
         console.log(f"{record['input']}: {note}")
 
 
+def _checked(record: dict[str, Any]) -> str:
+    """What --check found, if it was asked for."""
+    if "psnr_db" not in record:
+        return ""
+    return f"first decode {record['psnr_db']:.2f} dB (worst part {record['worst_block_db']:.2f} dB), "
+
+
 @app.command()
 def encode(
     inputs: Inputs,
@@ -145,6 +153,7 @@ def encode(
     precision: Precision = "auto",
     background: Background = None,
     strip: Strip = False,
+    check: Check = False,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -158,12 +167,12 @@ def encode(
     console = _console(quiet, as_json, planned)
 
     def work(index: int) -> None:
-        record = operations.encode(inputs[index], planned[index], model, workshop, colour, strip, force)
+        record = operations.encode(inputs[index], planned[index], model, workshop, colour, strip, force, check)
         _notes(console, record)
         console.record(
             record,
             f"{record['input']} -> {record['output']}: {record['width']} x {record['height']}, "
-            f"{record['bytes']} bytes, {record['bpp']:.3f} bits per pixel, {record['seconds']:.2f} s",
+            f"{record['bytes']} bytes, {record['bpp']:.3f} bits per pixel, {_checked(record)}{record['seconds']:.2f} s",
         )
 
     return _each(console, inputs, work)

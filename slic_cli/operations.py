@@ -18,7 +18,7 @@ from slic_cli import container
 from slic_cli.errors import BadSlicFile, SlicError
 from slic_cli.files import read_input, write_output
 from slic_cli.image_io import Picture, decode_image, encode_png
-from slic_cli.metrics import bits_per_pixel, psnr_db
+from slic_cli.metrics import bits_per_pixel, psnr_db, worst_block_db
 from slic_cli.registry import DEFAULT_MODEL, ModelSpec, find_model, find_model_for
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 Record = dict[str, Any]
 NO_EDIT = "no-edit"
+_DAMAGED_DB = 25.0  # of a 64 x 64 block: clean ones are above 29 dB, ruins below 15
 
 
 @dataclass
@@ -63,21 +64,33 @@ def encode(
     background: tuple[int, int, int] | None,
     strip: bool,
     force: bool,
+    check: bool = False,
 ) -> Record:
-    """A photograph to a .slic file."""
+    """A photograph to a .slic file; `check` looks at its first decode, too, before the file is written."""
     start = time.perf_counter()
     spec = find_model(model)
     picture = decode_image(read_input(name), name, background)
     codec = workshop.codec(spec)
     icc, exif = (b"", b"") if strip else (picture.icc, picture.exif)
-    data = container.serialise(codec.encode(picture.pixels, icc, exif))
+    file = codec.encode(picture.pixels, icc, exif)
+    data = container.serialise(file)
+    figures, notes = _checked(picture.pixels, codec.decode(file)) if check else ({}, [])
     write_output(output, data, force)
     height, width, _ = picture.pixels.shape
     return {
         "input": name, "output": output, "model": spec.name, "digest": spec.digest, "width": width, "height": height,
-        "bytes": len(data), "bpp": bits_per_pixel(len(data), height, width), "notes": list(picture.notes),
-        **_run(codec, start),
+        "bytes": len(data), "bpp": bits_per_pixel(len(data), height, width), **figures,
+        "notes": [*picture.notes, *notes], **_run(codec, start),
     }  # fmt: skip
+
+
+def _checked(photograph: Pixels, first: Pixels) -> tuple[Record, list[str]]:
+    """How far a first decode is from its photograph, and a warning where a part of it is damaged."""
+    worst = worst_block_db(photograph, first)
+    figures = {"psnr_db": psnr_db(photograph, first), "worst_block_db": worst}
+    if worst >= _DAMAGED_DB:
+        return figures, []
+    return figures, [f"the first decode is damaged in places (down to {worst:.1f} dB): look at it before you send it"]
 
 
 def _run(codec: Codec, start: float) -> Record:

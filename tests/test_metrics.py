@@ -11,7 +11,7 @@ import torch
 from conftest import photograph
 
 from slic_cli import metrics
-from slic_cli.metrics import MS_SSIM_SIDE, bits_per_pixel, ms_ssim, psnr_db
+from slic_cli.metrics import MS_SSIM_SIDE, bits_per_pixel, ms_ssim, psnr_db, worst_block_db
 
 
 def random_picture(seed: int, height: int = 13, width: int = 7) -> npt.NDArray[np.uint8]:
@@ -65,6 +65,18 @@ def test_psnr_of_views_that_are_not_contiguous() -> None:
 def test_psnr_refuses_what_cannot_be_compared(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="expected two uint8 arrays of one shape"):
         psnr_db(a, b)
+
+
+def test_the_worst_block_by_hand() -> None:
+    a = np.zeros((130, 128, 3), np.uint8)
+    b = a.copy()
+    b[64:128, :64] = 10
+    b[128:] = 255  # no whole block
+    ten = psnr_db(np.zeros((1, 1, 3), np.uint8), np.full((1, 1, 3), 10, np.uint8))
+    assert worst_block_db(a, b) == pytest.approx(ten)
+    assert worst_block_db(a, a) == math.inf
+    assert worst_block_db(a[:63], b[:63]) == math.inf
+    assert worst_block_db(a[64:100], b[64:100]) == psnr_db(a[64:100], b[64:100])
 
 
 def test_bits_per_pixel() -> None:

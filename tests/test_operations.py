@@ -52,6 +52,22 @@ def test_the_record_of_encode() -> None:
     assert record["seconds"] >= 0
 
 
+def test_a_checked_encode_measures_the_first_decode() -> None:
+    record = record_of("encode", "photo.png", *MODEL, "--check")
+    record_of("decode", "photo.slic", "-o", "first.png")
+    expected = psnr(pixels_of(Path("photo.png")), pixels_of(Path("first.png")))
+    assert record["psnr_db"] == record["worst_block_db"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("damaged_db", [0.0, 99.0])
+def test_a_checked_encode_warns_of_damage(monkeypatch: pytest.MonkeyPatch, damaged_db: float) -> None:
+    monkeypatch.setattr(operations, "_DAMAGED_DB", damaged_db)
+    result = slic("encode", "photo.png", *MODEL, "--check")
+    assert result.code == 0 and Path("photo.slic").exists()
+    assert "first decode " in result.err
+    assert ("photo.png: the first decode is damaged in places" in result.err) == (damaged_db == 99.0)
+
+
 def test_the_record_of_decode() -> None:
     record_of("encode", "photo.png", *MODEL)
     record = record_of("decode", "photo.slic", "-o", "first.png")

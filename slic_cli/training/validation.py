@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slic_cli.attacks import Attack, parse_attack
-from slic_cli.metrics import psnr_db
+from slic_cli.metrics import psnr_db, worst_block_db
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.objectives import rate_distortion
 from slic_cli.training.pixels import Pixels, to_pixels, to_tensor
@@ -21,7 +21,6 @@ Autocast = Callable[[], "torch.autocast"]
 # Crop by odd offsets moves the picture off the codec's grid; the others are the paper's hardest and most common.
 EDITS = ("crop", "blur:radius=1", "median:size=3", "jpeg:quality=85", "resize:scale=0.95")
 _SHOWN_EDIT = "jpeg:quality=85"
-_BLOCK = 64
 _CEILING_DB = 100.0  # stands for the infinite PSNR of equal pictures in means
 
 
@@ -72,7 +71,7 @@ def _measure(
         "loss": terms.loss.item(),
         "bpp": terms.figures["bpp"].item(),
         "psnr_db": _psnr(original, first),
-        "worst_block_db": worst_block_db(original, first),
+        "worst_block_db": min(_CEILING_DB, worst_block_db(original, first)),
         "clean_db": _psnr(first, second),
     }
     shown = [original, first, second]
@@ -93,17 +92,6 @@ def _recompress(codec: Hyperprior, pixels: Pixels) -> Pixels:
     padded = np.pad(pixels, ((0, -height % 64), (0, -width % 64), (0, 0)), mode="edge")
     again = codec.recompress(to_tensor(padded, codec.spread.device))
     return to_pixels(again[0])[:height, :width]
-
-
-def worst_block_db(a: Pixels, b: Pixels) -> float:
-    """PSNR of the worst whole 64 x 64 block of two pictures.
-
-    Where a photograph happens to look like the perturbation, its very first decode is destroyed, and the mean hides it.
-    """
-    height, width = (side // _BLOCK * _BLOCK for side in a.shape[:2])
-    squares = np.square(a[:height, :width].astype(np.float64) - b[:height, :width]).mean(2)
-    blocks = squares.reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).mean((1, 3))
-    return min(_CEILING_DB, 10 * math.log10(255**2 / max(float(blocks.max()), 1e-9)))
 
 
 def _psnr(a: Pixels, b: Pixels) -> float:
