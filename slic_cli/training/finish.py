@@ -68,9 +68,12 @@ def _metadata(recipe: Recipe, out: Path, codec: Hyperprior, photographs: Photogr
 
 
 def _metric(recipe: Recipe, stages: Collection[str]) -> str:
-    """The distance that the codec was fine-tuned with, here or before its entropy model was trained anew."""
+    """The distance that the codec was fine-tuned with, here or before its entropy model was trained anew, or that it
+    has a carrier alone."""
     if recipe.slic and "slic" in stages:
         return recipe.slic.metric
+    if recipe.carrier and not recipe.slic and "carrier" in stages:
+        return "carrier"
     return recipe.entropy.metric if recipe.entropy and "entropy" in stages else "none"
 
 

@@ -168,6 +168,8 @@ def _run_stages(run: Run, stages: list[str], console: Console) -> dict[str, Any]
             )
         elif name == "carrier":
             _finish(run, name, _carrier_stage(run))
+            if "slic" not in run.recipe.stages and (run.settings.start or run.checkpoint("base").is_file()):
+                codec = _new_codec(run, name)
         else:
             codec = _new_codec(run, name)
             _finish(run, name, _codec_stage(run, name, codec))
@@ -227,20 +229,19 @@ def _new_codec(run: Run, name: str) -> Hyperprior:
     size = min(_START_SIZE, run.recipe.data.patch)
     crops = list(run.photographs.crops(draw, _START_CROPS, size).cpu())
     start_codec(codec, _start(run, name), model, crops)
-    if carried and name == "slic" and run.checkpoint("carrier").is_file():
+    if carried and (name == "slic" or "slic" not in run.recipe.stages) and run.checkpoint("carrier").is_file():
         graft(codec, load_carrier(run.checkpoint("carrier")), _table(run, CarrierTable).sensitivity)
     return codec.to(run.world.device).to(memory_format=torch.channels_last).train()
 
 
 def _start(run: Run, name: str) -> str:
-    """What a stage starts from: `--start` for the first that trains a codec, else the recipe's, else this run's own."""
-    if run.settings.start and name == next(
-        stage for stage in run.settings.stages or run.recipe.stages if stage in CODEC_STAGES
-    ):
+    """What a stage starts from: `--start` for the first that needs a codec, else the recipe's, else this run's own."""
+    takers = [stage for stage in run.settings.stages or run.recipe.stages if stage in (*CODEC_STAGES, name)]
+    if run.settings.start and name == takers[0]:
         return _path_of(run.settings.start)
     if name == "base":
         return _path_of(_table(run, BaseTable).start or KARHUNEN_LOEVE)
-    start = _table(run, SlicTable if name == "slic" else EntropyTable).start
+    start = "" if name == "carrier" else _table(run, SlicTable if name == "slic" else EntropyTable).start
     before = [path for stage in ("slic", "base") if stage != name and (path := run.checkpoint(stage)).is_file()]
     if not start and not before:
         raise UsageError(

@@ -19,7 +19,9 @@ from slic_cli.codec import Codec
 from slic_cli.metrics import psnr_db
 from slic_cli.registry import read_spec
 from slic_cli.training.carrier import load_carrier
+from slic_cli.training.codecs import new_codec
 from slic_cli.training.recipe import read_recipe
+from slic_cli.training.start import read_weights
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +123,27 @@ def test_a_carrier_serves_the_slic_stage(photograph_folder: Path) -> None:
     torch.testing.assert_close(again, trained, rtol=0, atol=1e-7)
     Path("small.toml").write_text(text.replace("widths = [8, 8, 8, 20]", "widths = [8, 8, 9, 20]"))
     assert "model.widths: expected (8, 16, 16, 17) channels less than (24, 24, 24, 40)" in slic(*common).error(2)
+
+
+@pytest.mark.parametrize("how", ["base", "start"])
+def test_a_carrier_alone_makes_a_model(photograph_folder: Path, how: str) -> None:
+    text = RECIPE.replace("n = 8\nm = 12", "n = 24\nm = 40\nwidths = [8, 8, 8, 20]")
+    stage = "[carrier]\nsteps = 2\nbatch = 4\nlevels = 4.0\nedits = [{ name = 'blur' }]\n"
+    Path("small.toml").write_text(text[: text.index("[slic]")] + stage)
+    common = ["train", "small.toml", "--data", str(photograph_folder), "--no-register", "--json"]
+    result = slic(*common, "--out", "run")
+    assert result.code == 0, result
+    if how == "start":
+        more = ("--stage", "carrier", "--start", "run/base.ckpt", "--out", "again")
+        result = slic(*common, *more)
+        assert result.code == 0, result
+    spec = read_spec(Path(result.records[0]["path"]))
+    assert (spec.metric, spec.metadata["steps_carrier"]) == ("carrier", "2")
+    base = new_codec("bmshj2018-hyperprior", 24, 40)
+    arrays, gain = read_weights(spec.path)
+    base.load_folded(arrays, gain or 1.0)
+    y = base.analyse(torch.rand(1, 3, 64, 64))
+    assert (y[:, 36].round() == 1).all()  # the constant that the wave is drawn from
 
 
 def test_what_is_missing_is_said(photograph_folder: Path) -> None:
