@@ -217,7 +217,7 @@ def test_means_and_scales_are_those_of_compressai(calm: Codec) -> None:
     assert errors.mean() < TYPICAL_MEAN_ERROR
     floats = np.searchsorted(tensors["tables.y.thresholds"] / 4096, scales.numpy(), "right")
     assert len(np.unique(floats)) > 5
-    assert (floats != indices).mean() < 0.1
+    assert (floats != indices).mean() < 0.2
     assert np.abs(floats - indices)[scales.numpy() > 0.5].max() <= 1
 
 

@@ -1,7 +1,7 @@
 """Fixed-point layers of small integers: the hyper-syntheses and context models of mbt2018 and cheng2020-anchor.
 
-Activations have 16 bits. Each output has a power of two of its own, with which its weights are 24 on average, so that
-nearly all are bytes and a row of small weights is as exact as one of large ones. Products are made of bytes
+Activations have 16 bits. Each output has a power of two of its own, with which its weights are 8 to 16 on average, so
+that nearly all are bytes and a row of small weights is as exact as one of large ones. Products are made of bytes
 (entropy/byte_product.py) and put together in float64, where everything here is exact: sums have less than 35 bits,
 biases at most 43, the slope of a leaky ReLU adds 10, and powers of two add none. docs/format.md gives the arithmetic.
 """
@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 HIDDEN_BITS = 7  # fraction bits of activations
 LEAKY_SLOPE = 655 / (1 << 16)  # what LeakyReLU's 0.01 is here
-_MEAN_WEIGHT = 24
+_MEAN_WEIGHT = 16
 _EXPONENT_MAX = 20
 _PATCH_BYTES = 16 << 20  # working memory of one product
 

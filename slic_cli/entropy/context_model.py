@@ -53,7 +53,7 @@ class ContextModel:
         self._third = ByteLayer(third, HIDDEN_BITS, np.repeat([SCALE_BITS, LATENT_BITS], self.channels))
 
     def hyper_share(self, params: Tensor) -> Tensor:
-        """What the hyper-synthesis's output, int16 (rows, columns, 2 M), adds to the first layer: (rows, columns, out)."""
+        """What int16 (rows, columns, 2 M), from the hyper-synthesis, adds to the first layer: (rows, columns, out)."""
         rows, columns, channels = params.shape
         share = torch.empty(rows, columns, self._hyper_share.outputs, dtype=torch.float64)
         height = max(1, _BAND_POSITIONS // columns)

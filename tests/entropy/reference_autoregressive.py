@@ -30,7 +30,7 @@ def exponent(weights: list[Any]) -> int:
     """The largest, at most 20, that keeps the weights of an output small."""
     sizes = [abs(Fraction(float(weight))) for weight in weights]
     bits = 20
-    while sum(sizes) * Fraction(2) ** bits > 24 * len(sizes) or max(sizes) * Fraction(2) ** bits > LIMIT:
+    while sum(sizes) * Fraction(2) ** bits > 16 * len(sizes) or max(sizes) * Fraction(2) ** bits > LIMIT:
         bits -= 1
     return bits
 

@@ -28,8 +28,8 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 PAYLOADS = {
-    "mbt2018": "d62c5e5004ac648a96d119e3f441c9b981a9b4a3b11d23ea92b8bc15c7407010",
-    "cheng2020-anchor": "51d9965fd306c0bbb594ea16b2070777635b829ebb03fd65a64131c6c99a7820",
+    "mbt2018": "a294470ac9356ca67d4f72a39c01afb1b5f98ce3bad18773db79de57f898b237",
+    "cheng2020-anchor": "0cac92b1ecc1dcad5fc95e8eef64e037ff5fd0af23c903b6ba5858c81be831ea",
 }
 
 CODING = """
