@@ -95,7 +95,7 @@ def test_results_are_rounded_to_even_and_clipped(total: int, result: int) -> Non
 
 
 def test_a_share_takes_the_place_of_the_bias() -> None:
-    fixed = to_fixed_weights(*(array.astype(np.float64) for array in (np.ones((3, 8)), np.arange(3))), HIDDEN_BITS)
+    fixed = to_fixed_weights(np.ones((3, 8)), np.arange(3) / 2, HIDDEN_BITS)
     left, right = (FixedWeights(fixed.weight[:, part], fixed.bias, fixed.exponents) for part in (slice(5), slice(5, 8)))
     x = split(activations(4, 8, 1, 900)[:, :, 0])
     share = ByteLayer(left, HIDDEN_BITS).share(x[:, :, :5])
