@@ -3,6 +3,7 @@
     python scripts/benchmark.py rate PHOTOS        file size and PSNR against CompressAI on the same weights
     python scripts/benchmark.py rate_fp32 PHOTOS   the same with --precision fp32
     python scripts/benchmark.py speed PHOTOS       encode and decode in process, side by side with CompressAI
+    python scripts/benchmark.py joint PHOTOS       the same for untrained models of mbt2018 and cheng2020-anchor
     python scripts/benchmark.py process PHOTOS     whole `slic` processes against `python -c "import torch"`
     python scripts/benchmark.py memory PHOTOS      a 20 MP mosaic: peak memory, and strips against one piece
     python scripts/benchmark.py integers PHOTOS    bits that the integer hyper-synthesis costs
@@ -36,7 +37,7 @@ from slic_cli.image_io import Picture, decode_image, encode_png
 from slic_cli.metrics import bits_per_pixel, psnr_db
 from slic_cli.model_file import load_tensors
 from slic_cli.quantisation import quantise
-from slic_cli.registry import DEFAULT_MODEL, ModelSpec, find_model
+from slic_cli.registry import DEFAULT_MODEL, ModelSpec, find_model, read_spec
 from slic_cli.transform import balle2018
 
 Pixels = npt.NDArray[np.uint8]
@@ -63,10 +64,10 @@ def header(*cells: str) -> None:
 
 
 class Reference:
-    """CompressAI's ScaleHyperprior with the weights of one of our models, as its documentation uses it."""
+    """CompressAI's network with the weights of one of our models, as its documentation uses it."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        from compressai.models import ScaleHyperprior
+        from compressai import models
 
         tensors = load_tensors(spec)
         state = {
@@ -74,7 +75,12 @@ class Reference:
             for name, array in tensors.items()
             if not name.startswith(("tables.", "training."))
         }
-        self.net = ScaleHyperprior(*reversed(state["g_a.6.weight"].shape[:2])).eval()
+        m, n = state["g_a.6.weight"].shape[:2]
+        self.net = {
+            "bmshj2018-hyperprior": lambda: models.ScaleHyperprior(n, m),
+            "mbt2018": lambda: models.JointAutoregressiveHierarchicalPriors(n, m),
+            "cheng2020-anchor": lambda: models.Cheng2020Anchor(n),
+        }[spec.architecture]().eval()
         torch.nn.Module.load_state_dict(self.net, state, strict=False)
         self.net.update(force=True)
 
@@ -124,21 +130,91 @@ def timed(work: Callable[[], object]) -> float:
 
 def speed(photos: Path, spec: ModelSpec, repeats: int = 15) -> None:
     """Ratios are taken pair by pair, because a machine's speed drifts."""
-    ours, reference = Codec(spec), Reference(spec)
     name, pixels = next(photographs(photos))
+    print(f"{name}, {_machine(Codec(spec))}, {repeats} pairs\n")
+    header(*SPEEDS)
+    _compare_speed("", pixels, spec, repeats)
+
+
+SPEEDS = ("", "CompressAI (s)", "slic (s)", "ratio, median", "lowest", "highest")
+
+
+def _machine(codec: Codec) -> str:
+    return f"{torch.get_num_threads()} threads, {codec.precision}, torch {torch.__version__}"
+
+
+def _compare_speed(label: str, pixels: Pixels, spec: ModelSpec, repeats: int) -> None:
+    """Two rows of a table with the columns of SPEEDS."""
+    ours, reference = Codec(spec), Reference(spec)
     coded, file = reference.encode(pixels), ours.encode(pixels)
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "encode": (lambda: reference.encode(pixels), lambda: ours.encode(pixels)),
         "decode": (lambda: reference.decode(coded), lambda: ours.decode(file)),
     }
-    print(f"{name}, {torch.get_num_threads()} threads, {ours.precision}, torch {torch.__version__}, {repeats} pairs\n")
-    header("", "CompressAI (s)", "slic (s)", "ratio, median", "lowest", "highest")
-    for label, (theirs, mine) in pairs.items():
-        theirs(), mine()
+    for verb, (theirs, mine) in pairs.items():
         times = [(timed(theirs), timed(mine)) for _ in range(repeats)]
         ratios = sorted(a / b for a, b in times)
         medians = [statistics.median(column) for column in zip(*times, strict=True)]
-        row(label, *medians, statistics.median(ratios), ratios[0], ratios[-1])
+        row(f"{label} {verb}".strip(), *medians, statistics.median(ratios), ratios[0], ratios[-1])
+
+
+JOINT = {  # name in the table: architecture, N, M, quality, channels in use after the analysis's four convolutions
+    "mbt2018, all channels": ("mbt2018", 192, 320, 8, None),
+    "mbt2018, widths 56, 112, 192, 320": ("mbt2018", 192, 320, 8, (56, 112, 192, 320)),
+    "cheng2020-anchor, N = 128": ("cheng2020-anchor", 128, 128, 3, None),
+    "cheng2020-anchor, N = 192": ("cheng2020-anchor", 192, 192, 6, None),
+}
+
+
+def joint(photos: Path, _spec: ModelSpec, repeats: int = 3) -> None:
+    """Models as training starts them: their latents are those of a photograph, few of their weights are 0."""
+    name, pixels = next(photographs(photos))
+    with tempfile.TemporaryDirectory() as directory:
+        specs = {label: _untrained(photos, Path(directory), number) for number, label in enumerate(JOINT)}
+        print(f"{name}, {_machine(Codec(next(iter(specs.values()))))}, {repeats} pairs\n")
+        header(*SPEEDS)
+        for label, spec in specs.items():
+            _compare_speed(label, pixels, spec, repeats)
+        print()
+        header("peak memory (MB)", "CompressAI", "slic")
+        for label, spec in specs.items():
+            row(label, *(_peak_of(photos, spec, command) for command in ("compressai_once", "slic_once")))
+
+
+def _untrained(photos: Path, directory: Path, number: int) -> ModelSpec:
+    from slic_cli.export import export_model
+    from slic_cli.training.codecs import new_codec
+    from slic_cli.training.hyperprior import best_gain
+    from slic_cli.training.initialisation import karhunen_loeve
+    from slic_cli.training.recipe import LAMBDAS
+
+    architecture, n, m, quality, widths = list(JOINT.values())[number]
+    torch.manual_seed(0)
+    codec = new_codec(architecture, n, m, best_gain(LAMBDAS[quality - 1]), widths)
+    crops = [torch.from_numpy(pixels[:256, :256].copy()) for _, pixels in photographs(photos)][:8]
+    karhunen_loeve(codec, [crop.permute(2, 0, 1).float() / 255 for crop in crops])
+    path = directory / f"untrained-{number}.safetensors"
+    metadata = {"architecture": architecture, "quality": str(quality), "metric": "none"}
+    export_model(path, codec.folded(), metadata, force=False)
+    return read_spec(path)
+
+
+def compressai_once(photos: Path, spec: ModelSpec) -> None:
+    """For its peak memory: one photograph, there and back."""
+    reference = Reference(spec)
+    reference.decode(reference.encode(next(photographs(photos))[1]))
+
+
+def slic_once(photos: Path, spec: ModelSpec) -> None:
+    """The same here."""
+    codec = Codec(spec)
+    codec.decode(codec.encode(next(photographs(photos))[1]))
+
+
+def _peak_of(photos: Path, spec: ModelSpec, command: str) -> int:
+    whole = [sys.executable, __file__, command, str(photos), "--model", str(spec.path)]
+    peak = subprocess.run([sys.executable, "-c", _PEAK, *whole], check=True, capture_output=True, text=True)
+    return int(peak.stdout.split()[-1]) // 1024
 
 
 def process(photos: Path, _spec: ModelSpec, repeats: int = 7) -> None:
@@ -260,7 +336,9 @@ def _float_scales(
 
 def main() -> None:
     """Parse and run one benchmark."""
-    commands = {f.__name__: f for f in (rate, rate_fp32, speed, process, memory, integers)}
+    commands = {
+        f.__name__: f for f in (rate, rate_fp32, speed, joint, compressai_once, slic_once, process, memory, integers)
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("benchmark", choices=commands)
     parser.add_argument("photos", type=Path)

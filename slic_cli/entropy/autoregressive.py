@@ -16,15 +16,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from slic_cli.entropy.byte_network import HIDDEN_BITS, ByteHyperSynthesis
+from slic_cli.entropy.byte_product import LIMIT
 from slic_cli.entropy.coder import SymbolReader, Symbols, SymbolWriter, TableCoder
-from slic_cli.entropy.context_model import HIDDEN_BITS, LATENT_BITS, ContextModel
+from slic_cli.entropy.context_model import LATENT_BITS, ContextModel
 from slic_cli.entropy.hyper_latents import HyperLatentCoder, Tensors, read_tables
-from slic_cli.entropy.integer_network import LEAKY_SLOPE, IntegerHyperSynthesis, Kind, Rule
+from slic_cli.entropy.phases import Kind
 from slic_cli.entropy.wavefront import Front, LatentPlane, along, fronts
 from slic_cli.errors import BadModelFile
 from slic_cli.quantisation import ScaleTable, quantise
 
-HYPER_WEIGHT_BITS = 11  # fraction bits of the hyper-synthesis's weights
 _UNIT = float(1 << LATENT_BITS)
 
 FrontCoder = Callable[[Front, Tensor, npt.NDArray[np.uint8]], Symbols]
@@ -44,7 +45,8 @@ class AutoregressiveCoder:
             self.hyper_latents = HyperLatentCoder(tensors, HIDDEN_BITS)
             self._y_coder = TableCoder(read_tables(tensors, "y"))
             thresholds = tensors["tables.y.thresholds"]
-            self._h_s = _hyper_synthesis(tensors, layers)
+            weights, biases = ([tensors[f"{name}.{part}"] for name, _ in layers] for part in ("weight", "bias"))
+            self._h_s = ByteHyperSynthesis(weights, biases, [kind for _, kind in layers])
             self._context = ContextModel(tensors)
         except KeyError as error:
             raise BadModelFile(f"expected the tensor {error.args[0]}, got a model without it") from error
@@ -87,14 +89,15 @@ class AutoregressiveCoder:
 
     def _walk(self, z_symbols: Symbols, rows: int, columns: int, code: FrontCoder) -> npt.NDArray[np.float32]:
         """Call `code` for each front, with means and table indices, (count, M); it gives the front's symbols."""
-        z_hat = self.hyper_latents.z_hat(z_symbols).astype(np.float32)
-        shares = self._context.hyper_share(self._h_s(z_hat)[:, :rows, :columns])
+        z_hat = self.hyper_latents.z_hat(z_symbols).clip(-LIMIT, LIMIT).astype(np.int16)
+        params = self._h_s(torch.from_numpy(z_hat).permute(1, 2, 0))
+        shares = self._context.hyper_share(params[:rows, :columns])
         plane = LatentPlane(self._context.channels, rows, columns)
         with _one_thread():
             for front in fronts(rows, columns):
                 parameters = self._context(plane.neighbours(front), along(shares, front))
-                means = torch.from_numpy(parameters.means).float()
-                symbols = code(front, means, self._scale_table(parameters.scales))
+                means = parameters.means.float()
+                symbols = code(front, means, self._scale_table(parameters.scales.numpy()))
                 plane.write(front, torch.from_numpy(symbols).float().mul_(_UNIT).add_(means))
         y_hat: npt.NDArray[np.float32] = (plane.latents() / _UNIT).numpy()
         return y_hat
@@ -109,13 +112,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _hyper_synthesis(tensors: Tensors, layers: Sequence[tuple[str, Kind]]) -> IntegerHyperSynthesis:
-    slopes = [LEAKY_SLOPE] * (len(layers) - 1) + [1.0]
-    return IntegerHyperSynthesis(
-        [tensors[f"{name}.weight"] for name, _ in layers],
-        [tensors[f"{name}.bias"] for name, _ in layers],
-        [kind for _, kind in layers],
-        [Rule(HYPER_WEIGHT_BITS, HIDDEN_BITS, slope, short=True) for slope in slopes],
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slic_cli.entropy.autoregressive import AutoregressiveCoder
 from slic_cli.entropy.hyper_latents import Tensors
-from slic_cli.entropy.integer_network import Kind
+from slic_cli.entropy.phases import Kind
 
 _LAYERS = (
     ("h_s.0", Kind.PLAIN),

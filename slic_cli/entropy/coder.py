@@ -6,6 +6,7 @@ the coder and not of Python. The order is fixed by the tables alone, which the d
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import constriction
@@ -37,11 +38,12 @@ class TableCoder:
         constriction adds one to each weight after scaling them to fill 2^24; frequencies less one are scaled by
         exactly 1, so that the frequencies are used as they are stored (a test decodes them with an independent coder).
         """
-        if index not in self._models:
+        model = self._models.get(index)
+        if model is None:
             start, length = self._starts[index], self._tables.lengths[index]
             weights = self._tables.frequencies[start : start + length].astype(np.float64) - 1.0
-            self._models[index] = constriction.stream.model.Categorical(weights, perfect=False)
-        return self._models[index]
+            model = self._models[index] = constriction.stream.model.Categorical(weights, perfect=False)
+        return model
 
     def encode(self, writer: SymbolWriter, symbols: Symbols, indices: npt.NDArray[np.uint8]) -> None:
         """Append `symbols` (any shape), each with the table that `indices` (same shape) names."""
@@ -51,16 +53,16 @@ class TableCoder:
         letters = values - lowest
         outside = (letters < 0) | (letters >= escapes)
         letters[outside] = escapes[outside]
-        for index, group in _groups(counts):
-            writer.write(letters[group], self.model(index))
+        for index, start, stop in _groups(counts):
+            writer.write(letters[start:stop], self.model(index))
         writer.write_raw(values[outside])
 
     def decode(self, reader: SymbolReader, indices: npt.NDArray[np.uint8]) -> Symbols:
         """Read the symbols, in the shape of `indices`. Raises BadSlicFile when the data cannot be right."""
         order, counts = _grouping(indices)
         letters = np.empty(indices.size, np.int32)
-        for index, group in _groups(counts):
-            letters[group] = reader.read(group.stop - group.start, self.model(index))
+        for index, start, stop in _groups(counts):
+            letters[start:stop] = reader.read(stop - start, self.model(index))
         lowest, escapes = self._limits(counts)
         places = np.flatnonzero(letters == escapes)
         values = letters + lowest
@@ -81,9 +83,10 @@ def _grouping(indices: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], np
     return np.argsort(flat, kind="stable"), np.bincount(flat)
 
 
-def _groups(counts: npt.NDArray[np.int64]) -> list[tuple[int, slice]]:
-    ends = np.cumsum(counts)
-    return [(int(i), slice(int(ends[i] - counts[i]), int(ends[i]))) for i in np.flatnonzero(counts)]
+def _groups(counts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    """Each table that is used, with the first and last place in table order of what it codes."""
+    used, ends = np.flatnonzero(counts), np.cumsum(counts)
+    return zip(used.tolist(), (ends - counts)[used].tolist(), ends[used].tolist(), strict=True)
 
 
 class SymbolWriter:

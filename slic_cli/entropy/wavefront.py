@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from slic_cli.entropy.byte_product import LIMIT, split
+
 LAG = 3  # columns by which each row of a front is behind the one above
 REACH = 2  # rows and columns that a position sees on each side
 TAPS = 12  # positions it sees: five each in two rows, and two in its own
@@ -36,35 +38,35 @@ def fronts(rows: int, columns: int) -> Iterator[Front]:
 
 
 def along(plane: Tensor, front: Front, run: int = 1, row: int = 0, column: int = 0) -> Tensor:
-    """A view of contiguous `plane` (rows, columns, channels) at a moved front: (count, run * channels).
+    """A view of contiguous `plane` (..., rows, columns, channels) at a moved front: (..., count, run * channels).
 
     Each position is moved by (row, column) and comes with its `run` - 1 successors in its row.
     """
-    _, columns, channels = plane.shape
+    *several, _, columns, channels = plane.shape
     start = ((front.row + row) * columns + front.column + column) * channels
     step = max(0, columns - LAG) * channels  # in narrower strips each front is one position
-    return plane.as_strided((front.count, run * channels), (step, 1), start)
+    strides = (*plane.stride()[: len(several)], step, 1)
+    return plane.as_strided((*several, front.count, run * channels), strides, start)
 
 
 class LatentPlane:
-    """The decoded latents of a strip with the zeros around them that the context model sees, in float32."""
+    """The decoded latents of a strip, and their bytes with the zeros around them that the context model sees."""
 
     def __init__(self, channels: int, rows: int, columns: int) -> None:
-        self._padded = torch.zeros(rows + REACH, columns + 2 * REACH, channels)
-        self._seen = torch.empty(min(rows, -(-columns // LAG)), TAPS * channels)
+        self._latents = torch.empty(rows, columns, channels)
+        self._bytes = torch.zeros(2, rows + REACH, columns + 2 * REACH, channels, dtype=torch.int8)
 
     def neighbours(self, front: Front) -> Tensor:
-        """What a front sees: (count, 12 channels), the mask's taps in raster order. Valid until the next call."""
-        seen, five = self._seen[: front.count], 5 * self._padded.shape[2]
-        seen[:, :five] = along(self._padded, front, 5)
-        seen[:, five : 2 * five] = along(self._padded, front, 5, 1)
-        seen[:, 2 * five :] = along(self._padded, front, 2, 2)
-        return seen
+        """What a front sees: low and high bytes, int8 (2, count, 12 channels), the mask's taps in raster order."""
+        views = [along(self._bytes, front, run, row) for row, run in enumerate((5, 5, 2))]
+        return torch.cat(views, 2)
 
     def write(self, front: Front, values: Tensor) -> None:
-        """Set the latents of a front, (count, channels)."""
-        along(self._padded, front, 1, REACH, REACH).copy_(values)
+        """Set the latents of a front, integers in float32 (count, channels). The context sees them clipped."""
+        along(self._latents, front).copy_(values)
+        seen = split(values.clamp(-LIMIT, LIMIT).to(torch.int16))
+        along(self._bytes, front, 1, REACH, REACH).copy_(seen)
 
     def latents(self) -> Tensor:
-        """All of them: (channels, rows, columns)."""
-        return self._padded[REACH:, REACH:-REACH].permute(2, 0, 1)
+        """All of them: float32 (channels, rows, columns)."""
+        return self._latents.permute(2, 0, 1)

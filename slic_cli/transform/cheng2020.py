@@ -27,7 +27,9 @@ Stage = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution with zero padding, from and to float32, and a pixel shuffle where it is said so."""
+    """A convolution with zero padding, from float32 or its own precision to float32, and a pixel shuffle where it is
+    said so.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -35,8 +37,15 @@ class Convolution:
     shuffle: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
+        return self._convolve(x).float()
+
+    def rectified(self, x: Tensor) -> Tensor:
+        """Followed by a leaky ReLU, in the convolution's own precision: the next one would round to it anyway."""
+        return F.leaky_relu_(self._convolve(x), LEAKY_SLOPE)
+
+    def _convolve(self, x: Tensor) -> Tensor:
         padding = self.weight.shape[2] // 2
-        y = F.conv2d(x.to(self.weight.dtype), self.weight, self.bias, self.stride, padding).float()
+        y = F.conv2d(x.to(self.weight.dtype), self.weight, self.bias, self.stride, padding)
         return F.pixel_shuffle(y, 2).contiguous(memory_format=torch.channels_last) if self.shuffle else y
 
 
@@ -48,8 +57,7 @@ class ResidualBlock:
     second: Convolution
 
     def __call__(self, x: Tensor) -> Tensor:
-        features = F.leaky_relu_(self.first(x), LEAKY_SLOPE)
-        return F.leaky_relu_(self.second(features), LEAKY_SLOPE).add_(x)
+        return F.leaky_relu_(self.second(self.first.rectified(x)), LEAKY_SLOPE).add_(x)
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,7 @@ class ResizingBlock:
     skip: Convolution
 
     def __call__(self, x: Tensor) -> Tensor:
-        features = self.second(F.leaky_relu_(self.first(x), LEAKY_SLOPE))
-        return self.norm(features).add_(self.skip(x))
+        return self.norm(self.second(self.first.rectified(x))).add_(self.skip(x))
 
 
 class Cheng2020Transform:

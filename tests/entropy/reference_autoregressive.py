@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from itertools import product
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy.typing as npt
 from reference_decoder import Plane, ReferenceDecoder, decode_symbols, nearest, read_tables, taps
 
 Tensors = Mapping[str, npt.NDArray[Any]]
-LIMIT = 1 << 24
+LIMIT = 127 * 256
+LARGEST = 1 << 21
 
 HYPER_LAYERS = {
     "mbt2018": (("h_s.0", "transposed"), ("h_s.2", "transposed"), ("h_s.4", "plain")),
@@ -24,12 +26,19 @@ HYPER_LAYERS = {
 }
 
 
-def shifted(total: int, bits: int, leaky: bool) -> int:
-    """The line "result" of the document."""
-    if leaky:
-        total = max(total << 16, total * 655)
-        bits += 16
-    return min(max((total + (1 << (bits - 1))) >> bits, -LIMIT), LIMIT)
+def exponent(weights: list[Any]) -> int:
+    """The largest, at most 20, that keeps the weights of an output small."""
+    sizes = [abs(Fraction(float(weight))) for weight in weights]
+    bits = 20
+    while sum(sizes) * Fraction(2) ** bits > 16 * len(sizes) or max(sizes) * Fraction(2) ** bits > LIMIT:
+        bits -= 1
+    return bits
+
+
+def result(total: int, bits: int, leaky: bool, limit: int = LIMIT) -> int:
+    """The line "result" of the document: a sum with `bits` fraction bits too many."""
+    exact = Fraction(total) * (Fraction(655, 65536) if leaky and total < 0 else 1) / Fraction(2) ** bits
+    return min(max(round(exact), -limit), limit)
 
 
 def decode_strip(
@@ -37,10 +46,10 @@ def decode_strip(
 ) -> tuple[list[int], dict[tuple[int, int, int], int]]:
     """The symbols of z in raster order, and y_hat in 64ths at (channel, row, column)."""
     decoder = ReferenceDecoder(payload)
-    medians = [nearest(value, 8) for value in tensors["entropy_bottleneck.quantiles"][:, 0, 1]]
+    medians = [nearest(value, 7) for value in tensors["entropy_bottleneck.quantiles"][:, 0, 1]]
     places = list(product(range(len(medians)), range(-(-rows // 4)), range(-(-columns // 4))))
     z = decode_symbols(decoder, read_tables(tensors, "z"), [channel for channel, _, _ in places])
-    x: Plane = {p: min(max(s * 256 + medians[p[0]], -LIMIT), LIMIT) for p, s in zip(places, z, strict=True)}
+    x: Plane = {p: min(max(s * 128 + medians[p[0]], -LIMIT), LIMIT) for p, s in zip(places, z, strict=True)}
     for number, (name, kind) in enumerate(HYPER_LAYERS[architecture], 1):
         x = hyper_layer(x, tensors, name, kind, number < len(HYPER_LAYERS[architecture]))
     y_hat = _decode_y(decoder, tensors, x, rows, columns)
@@ -51,19 +60,20 @@ def decode_strip(
 def hyper_layer(x: Plane, tensors: Tensors, name: str, kind: str, leaky: bool) -> Plane:
     """One layer of the hyper-synthesis."""
     weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-    fixed = {at: nearest(weight[at], 11) for at in product(*map(range, weight.shape))}
-    _, rows, columns = (max(place[axis] for place in x) + 1 for axis in range(3))
     turned, stride = kind == "transposed", 1 if kind == "plain" else 2
+    bits = [exponent(list((weight[:, o] if turned else weight[o]).flat)) for o in range(len(bias))]
+    fixed = {at: nearest(weight[at], bits[at[turned]]) for at in product(*map(range, weight.shape))}
+    _, rows, columns = (max(place[axis] for place in x) + 1 for axis in range(3))
     grid = stride if turned else 1
-    result = {}
+    made = {}
     for o, p, q in product(range(len(bias)), range(rows * grid), range(columns * grid)):
-        total = nearest(bias[o], 19)
+        total = nearest(bias[o], bits[o] + 7)
         for k, l, i_row, i_column in taps(p, q, turned):  # noqa: E741 - the document's letters
             for i in range(weight.shape[0 if turned else 1]):
                 total += fixed[(i, o, k, l) if turned else (o, i, k, l)] * x.get((i, i_row, i_column), 0)
         place = (o // 4, 2 * p + o % 4 // 2, 2 * q + o % 2) if kind == "shuffled" else (o, p, q)
-        result[place] = shifted(total, 11, leaky)
-    return result
+        made[place] = result(total, bits[o], leaky)
+    return made
 
 
 def _decode_y(
@@ -71,20 +81,19 @@ def _decode_y(
 ) -> dict[tuple[int, int, int], int]:
     channels = len(tensors["context_prediction.bias"]) // 2
     tables, thresholds = read_tables(tensors, "y"), [int(t) for t in tensors["tables.y.thresholds"]]
-    networks = {name: _Matrix(tensors, f"entropy_parameters.{name}") for name in (0, 2, 4)}
-    context = _context_weights(tensors)
+    context = _Matrix(_before(tensors["context_prediction.weight"]), tensors["context_prediction.bias"], 6)
+    first, second, third = (_pointwise(tensors, index) for index in (0, 2, 4))
     y_hat: Plane = {}
     for t in range(columns + 3 * rows):
         front = [(row, t - 3 * row) for row in range(rows) if 0 <= t - 3 * row < columns]
         indices, means = [], []
         for row, column in front:
-            seen = [hyper[o, row, column] for o in range(2 * channels)] + _context(context, y_hat, row, column)
-            hidden = [shifted(total, 10, True) for total in networks[0](seen)]
-            hidden = [shifted(total, 10, True) for total in networks[2](hidden)]
-            last = networks[4](hidden)
-            scales = [max(shifted(total, 6, False), 0) for total in last[:channels]]
+            seen = [min(max(value, -LIMIT), LIMIT) for value in _around(y_hat, channels, row, column)]
+            hidden = [hyper[o, row, column] for o in range(2 * channels)] + context(seen, 7, False)
+            hidden = second(first(hidden, 7, True), 7, True)
+            scales = [max(scale, 0) for scale in third(hidden, 12, False, LARGEST)[:channels]]
             indices += [sum(threshold <= scale for threshold in thresholds) for scale in scales]
-            means += [min(max(shifted(total, 12, False), -(1 << 21)), 1 << 21) for total in last[channels:]]
+            means += third(hidden, 6, False, LARGEST)[channels:]
         symbols = decode_symbols(decoder, tables, indices)
         for (row, column), c in product(front, range(channels)):
             at = front.index((row, column)) * channels + c
@@ -93,37 +102,33 @@ def _decode_y(
 
 
 class _Matrix:
-    """A 1 x 1 convolution."""
+    """A layer as a matrix, its input with `bits` fraction bits."""
 
-    def __init__(self, tensors: Tensors, name: str) -> None:
-        self._rows = [[nearest(value, 10) for value in row] for row in tensors[f"{name}.weight"][:, :, 0, 0]]
-        self._bias = [nearest(value, 18) for value in tensors[f"{name}.bias"]]
+    def __init__(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any], bits: int) -> None:
+        self._bits, self._exponents = bits, [exponent(list(row)) for row in weight]
+        self._rows = [[nearest(value, e) for value in row] for row, e in zip(weight, self._exponents, strict=True)]
+        self._bias = [nearest(value, e + bits) for value, e in zip(bias, self._exponents, strict=True)]
 
-    def __call__(self, x: list[int]) -> list[int]:
+    def __call__(self, x: list[int], bits: int, leaky: bool, limit: int = LIMIT) -> list[int]:
         return [
-            offset + sum(w * v for w, v in zip(row, x, strict=True))
-            for row, offset in zip(self._rows, self._bias, strict=True)
+            result(offset + sum(w * v for w, v in zip(row, x, strict=True)), self._bits + e - bits, leaky, limit)
+            for row, offset, e in zip(self._rows, self._bias, self._exponents, strict=True)
         ]
 
 
-def _context_weights(tensors: Tensors) -> tuple[dict[tuple[int, ...], int], list[int]]:
-    weight = tensors["context_prediction.weight"]
-    before = list(product(range(5), range(5)))[:12]
-    fixed: dict[tuple[int, ...], int] = {
-        (o, i, k, l): nearest(weight[o, i, k, l], 11)
-        for o, i in product(range(weight.shape[0]), range(weight.shape[1]))
-        for k, l in before  # noqa: E741
-    }
-    return fixed, [nearest(value, 17) for value in tensors["context_prediction.bias"]]
+def _pointwise(tensors: Tensors, index: int) -> _Matrix:
+    weight, bias = (tensors[f"entropy_parameters.{index}.{part}"] for part in ("weight", "bias"))
+    return _Matrix(weight[:, :, 0, 0], bias, 7)
 
 
-def _context(
-    weights: tuple[dict[tuple[int, ...], int], list[int]],
-    y_hat: Mapping[tuple[int, int, int], int],
-    row: int,
-    column: int,
-) -> list[int]:
-    fixed, totals = weights[0], list(weights[1])
-    for (o, i, k, l), weight in fixed.items():  # noqa: E741
-        totals[o] += weight * y_hat.get((i, row + k - 2, column + l - 2), 0)
-    return [shifted(total, 9, False) for total in totals]
+BEFORE = list(product(range(5), range(5)))[:12]
+
+
+def _before(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The taps of a kernel (out, in, 5, 5) that the context sees: (out, in * 12)."""
+    return weight.reshape(len(weight), -1, 25)[:, :, : len(BEFORE)].reshape(len(weight), -1)
+
+
+def _around(y_hat: Mapping[tuple[int, int, int], int], channels: int, row: int, column: int) -> list[int]:
+    """What they see."""
+    return [y_hat.get((i, row + k - 2, column + l - 2), 0) for i in range(channels) for k, l in BEFORE]  # noqa: E741

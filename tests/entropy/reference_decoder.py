@@ -108,7 +108,7 @@ def decode_symbols(decoder: ReferenceDecoder, tables: list[Table], indices: list
 
 def nearest(value: float, bits: int) -> int:
     """round(value * 2^bits): Python rounds a Fraction exactly, ties to even."""
-    return round(Fraction(float(value)) * (1 << bits))
+    return round(Fraction(float(value)) * Fraction(2) ** bits)
 
 
 def read_tables(tensors: Mapping[str, npt.NDArray[Any]], family: str) -> list[Table]:

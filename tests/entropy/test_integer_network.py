@@ -14,15 +14,15 @@ import torch
 import torch.nn.functional as F
 
 from slic_cli.entropy import integer_network
-from slic_cli.entropy.exact_product import ACTIVATION_MAX
 from slic_cli.entropy.integer_network import (
     ACTIVATION_BITS,
+    ACTIVATION_MAX,
     WEIGHT_BITS,
     IntegerHyperSynthesis,
     IntegerLayer,
-    Kind,
     to_fixed_point,
 )
+from slic_cli.entropy.phases import Kind
 from slic_cli.errors import BadModelFile
 from slic_cli.model_file import load_tensors
 from slic_cli.registry import read_spec
