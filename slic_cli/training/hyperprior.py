@@ -181,6 +181,11 @@ class Hyperprior(nn.Module):
         }
         return arrays | {"spread": np.asarray(self.spread.detach().float().cpu().flatten())}
 
+    def regain(self, gain: float) -> None:
+        """Other quantiser steps, 1 / `gain`, for the same networks: a start for another lambda."""
+        self.spread *= gain / self.gain
+        self.gain = gain
+
     def load_folded(self, arrays: Mapping[str, Array], gain: float) -> None:
         """Take plain CompressAI weights; constants that vanish in half precision stay as they are made.
 

@@ -229,6 +229,8 @@ def _new_codec(run: Run, name: str) -> Hyperprior:
     size = min(_START_SIZE, run.recipe.data.patch)
     crops = list(run.photographs.crops(draw, _START_CROPS, size).cpu())
     start_codec(codec, _start(run, name), model, crops)
+    if name == "base":
+        codec.regain(gain)
     if carried and (name == "slic" or "slic" not in run.recipe.stages) and run.checkpoint("carrier").is_file():
         graft(codec, load_carrier(run.checkpoint("carrier")), _table(run, CarrierTable).sensitivity)
     return codec.to(run.world.device).to(memory_format=torch.channels_last).train()

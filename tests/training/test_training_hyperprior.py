@@ -68,6 +68,18 @@ def test_recompression_is_a_second_pass() -> None:
         assert nearly_equal(codec.recompress(x), plain()(x)["x_hat"].clamp(0, 1))
 
 
+@torch.no_grad()
+def test_another_gain_changes_the_steps_and_nothing_else() -> None:
+    before, after, x = normalised(), normalised(), picture()
+    after.regain(GAIN / 4)
+    y = before.analyse(x)
+    torch.testing.assert_close(after.analyse(x), y / 4)
+    torch.testing.assert_close(after.synthesise(y / 4), before.synthesise(y))
+    prior, other = before.prior(y, noisy=False), after.prior(y / 4, noisy=False)
+    torch.testing.assert_close(other.scales, prior.scales / 4)
+    assert other.bits == prior.bits
+
+
 def test_gradients_pass_both_roundings() -> None:
     codec, x = normalised(), picture().requires_grad_()
     torch.autograd.backward(codec.recompress(x).square().sum())
