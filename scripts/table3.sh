@@ -5,7 +5,7 @@
 set -eu
 photographs=$1 kodak=$2 backbone=$3
 runs=runs/table3
-metrics="mse gmsd nlpd ms-ssim lpips dists vgg"
+metrics="lpips dists vgg gmsd nlpd mse ms-ssim"
 
 model() {
     echo "$runs/$1/table3-$1-q4.safetensors"

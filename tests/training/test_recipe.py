@@ -132,3 +132,8 @@ def test_tau_goes_by_metric() -> None:
     for metric in DISTANCES:
         assert SlicTable(minutes=1.0, metric=metric).margin == TAUS[metric] > 0
     assert SlicTable(minutes=1.0, metric="mse", tau=0.3).margin == 0.3
+
+
+def test_table_3_has_a_row_for_every_distance() -> None:
+    script = Path(__file__).parents[2] / "scripts" / "table3.sh"
+    assert f'metrics="{" ".join(DISTANCES)}"' in script.read_text()
