@@ -1,7 +1,7 @@
 """One page that shows what edits did to a picture, in the manner of Fig. 5 of Huang & Wu 2025.
 
 Each column is one edit: its name, the edited picture, below it the same after being compressed and decoded
-again, and a caption. Many columns wrap into several bands.
+again, and a caption; or whatever else makes pairs of pictures. Many columns wrap into several bands.
 """
 
 from __future__ import annotations
@@ -79,8 +79,10 @@ class _Layout:
         return left, _MARGIN + _LINE + band * (self.band_height + 2 * _GAP)
 
 
-def contact_sheet(columns: Sequence[Column], title: str, *, zoom: bool = False) -> Pixels:
-    """The page, uint8 (H, W, 3).
+def contact_sheet(
+    columns: Sequence[Column], title: str, *, zoom: bool = False, rows: tuple[str, str] = ROW_LABELS
+) -> Pixels:
+    """The page, uint8 (H, W, 3), with `rows` beside the upper and the lower pictures.
 
     Every picture is scaled to fit a cell, which may hide damage to single pixels; with `zoom` the page shows
     the middle of each instead, pixel for pixel. Raises ValueError if there are no columns.
@@ -95,7 +97,7 @@ def contact_sheet(columns: Sequence[Column], title: str, *, zoom: bool = False) 
     middle = (layout.size[0] // 2, _MARGIN + _LINE // 4)
     _write(page, title, middle, layout.size[0] - 2 * _MARGIN, _TITLE_SIZE, _INK)
     for index, (column, pair) in enumerate(zip(columns, pairs, strict=True)):
-        _draw_column(page, layout, index, column, pair)
+        _draw_column(page, layout, index, column, pair, rows)
     return np.array(page)
 
 
@@ -113,7 +115,12 @@ def _cell(pixels: Pixels, zoom: bool) -> Image.Image:
 
 
 def _draw_column(
-    page: Image.Image, layout: _Layout, index: int, column: Column, pair: tuple[Image.Image, Image.Image]
+    page: Image.Image,
+    layout: _Layout,
+    index: int,
+    column: Column,
+    pair: tuple[Image.Image, Image.Image],
+    rows: tuple[str, str],
 ) -> None:
     left, top = layout.corner(index)
     middle = left + layout.width // 2
@@ -121,7 +128,7 @@ def _draw_column(
     for row, picture in enumerate(pair):
         cell_top = top + _LINE + row * (layout.height + _GAP)
         if index % layout.across == 0:
-            _write_upwards(page, ROW_LABELS[row], (left - _SIDE, cell_top), layout.height)
+            _write_upwards(page, rows[row], (left - _SIDE, cell_top), layout.height)
         x, y = left + (layout.width - picture.width) // 2, cell_top + (layout.height - picture.height) // 2
         page.paste(picture, (x, y))
         # Around the picture rather than over it: white corners stay visible and no pixel is lost.

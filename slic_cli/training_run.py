@@ -11,17 +11,18 @@ from typing import Any
 
 from slic_cli.console import Console
 from slic_cli.errors import UsageError
-from slic_cli.training.recipe import Recipe, read_recipe, recipe_names, scale_budgets
+from slic_cli.training.recipe import Recipe, SlicTable, read_recipe, recipe_names, scale_budgets
 
 _EXTRA = ("compressai", "torchvision")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A recipe as asked for: by name or path, perhaps renamed and with another budget."""
+    """A recipe as asked for: by name or path, perhaps renamed, with another metric or another budget."""
 
     recipe: str
     name: str | None = None
+    metric: str | None = None
     minutes: float | None = None
     steps: int | None = None
 
@@ -47,6 +48,8 @@ def train(request: Request, settings: Mapping[str, Any], console: Console) -> No
         raise UsageError("--minutes, --steps: expected one of the two, got both")
     if request.name is not None:
         recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name=request.name))
+    if request.metric is not None:
+        recipe = dataclasses.replace(recipe, slic=_with_metric(recipe, request.metric))
     stages = list(settings["stages"]) or recipe.stages
     recipe = scale_budgets(recipe, request.minutes, request.steps, stages)
     missing = [module for module in _EXTRA if importlib.util.find_spec(module) is None]
@@ -57,3 +60,13 @@ def train(request: Request, settings: Mapping[str, Any], console: Console) -> No
     out = settings["out"] or Path("runs") / recipe.model.name
     record = train(recipe, text, Settings(**{**settings, "out": out}), console)
     console.record(record, f"{record['out']}: trained {', '.join(record['stages'])}")
+
+
+def _with_metric(recipe: Recipe, metric: str) -> SlicTable:
+    """The recipe's slic stage with another metric; a tau that the recipe gives belongs to its own metric."""
+    if recipe.slic is None:
+        raise UsageError(f"--metric: expected a recipe with a slic stage, got one of {', '.join(recipe.stages)}")
+    try:
+        return dataclasses.replace(recipe.slic, metric=metric, tau=None)
+    except UsageError as error:
+        raise UsageError(f"--{error}") from error

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from slic_cli.contact_sheet import CELL, Column, contact_sheet
+from slic_cli.contact_sheet import CELL, ROW_LABELS, Column, contact_sheet
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -125,6 +125,15 @@ def test_row_labels_stand_left_of_the_pictures() -> None:
     for part in (each.top, each.bottom):
         y, x = only_place_of(enlarged(part, 8), page)
         assert (page[y : y + 240, : x - 1] < 128).any()
+
+
+def test_rows_have_the_names_they_are_given() -> None:
+    each = column(0)
+    usual, others, nameless = (contact_sheet([each], "", rows=rows) for rows in (ROW_LABELS, ("a", "b"), ("", "")))
+    assert np.array_equal(usual, contact_sheet([each], ""))
+    assert not np.array_equal(usual, others)
+    _, x = only_place_of(enlarged(each.top, 8), nameless)
+    assert (nameless[:, : x - 1] == 255).all()
 
 
 def test_long_words_stay_in_their_column() -> None:

@@ -48,6 +48,11 @@ class Plan:
         """The subjects that are meant to self-destruct."""
         return tuple(spec for spec in self.subjects if spec.metric != VANILLA)
 
+    @property
+    def by_metric(self) -> tuple[ModelSpec, ...]:
+        """The subjects in the order of Table 3, vanilla codecs last."""
+        return tuple(sorted(self.subjects, key=lambda spec: (spec.metric == VANILLA, spec.metric, spec.name)))
+
     def jobs(self) -> list[Job]:
         """All that is measured on each photograph; jobs on one picture follow one another."""
         photograph = [Job("", "", spec.digest) for spec in self.subjects] if _needs_models(self.tables) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Sheet:
 def make_sheets(
     plan: Plan, dataset: str, picture: tuple[str, str], bench: Callable[[], Bench], output: Path
 ) -> Iterator[Sheet]:
-    """The pages of each model for one picture, (digest, name); those that lie in `output` already are kept.
+    """The pages of each model and of all, for one picture, (digest, name); those that lie in `output` are kept.
 
     `bench` is called when a page must be drawn. Raises OutputError.
     """
@@ -56,15 +56,26 @@ def make_sheets(
             ("local", "Fig. 4: local edits. Only what lies inside the red line was edited", _local),
         )
         for kind, caption, draw in pages:
-            key = "\n".join((__version__, kind, spec.digest, digest, *plan.edits))
-            short = hashlib.sha256(key.encode()).hexdigest()[:12]
-            path = output / DIRECTORY / f"{spec.name}-{kind}-{short}.jpg"
-            page = None if path.is_file() else draw(bench(), plan, spec)
-            if page is not None:
-                make_directory(path.parent)
-                write_atomically(path, _jpeg(page), force=True)
-            if path.is_file():
+            path = _path(output, f"{spec.name}-{kind}", (__version__, kind, spec.digest, digest, *plan.edits))
+            if path.is_file() or _keep(draw(bench(), plan, spec), path):
                 yield Sheet(path, f"{caption} ({spec.name}, {name} of {dataset})")
+    if len(plan.subjects) > 1:
+        path = _path(output, "models", (__version__, digest, *(spec.digest for spec in plan.by_metric)))
+        if path.is_file() or _keep(_models(bench(), plan), path):
+            yield Sheet(path, f"Table 3: the first decode of each model, and re-compressed ({name} of {dataset})")
+
+
+def _path(output: Path, name: str, made_of: Sequence[str]) -> Path:
+    short = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
+    return output / DIRECTORY / f"{name}-{short}.jpg"
+
+
+def _keep(page: Pixels | None, path: Path) -> bool:
+    if page is None:
+        return False
+    make_directory(path.parent)
+    write_atomically(path, _jpeg(page), force=True)
+    return True
 
 
 def _jpeg(page: Pixels) -> bytes:
@@ -90,6 +101,16 @@ def _local(bench: Bench, plan: Plan, spec: ModelSpec) -> Pixels | None:
     if not local:
         return None
     return contact_sheet([_column(bench, spec, edit) for edit in local], f"{spec.name}: local edits")
+
+
+def _models(bench: Bench, plan: Plan) -> Pixels:
+    """Pixel for pixel: what metrics differ in is too fine to be scaled."""
+    photograph, _, _ = bench.compress(Job("", "", plan.by_metric[0].digest))
+    columns = [Column("photograph", photograph, np.full_like(photograph, 255), "")]
+    for spec in plan.by_metric:
+        column = _column(bench, spec, "")
+        columns.append(Column(spec.name, column.top, column.bottom, column.caption))
+    return contact_sheet(columns, "first decodes, and re-compressed", zoom=True, rows=("first decode", "re-compressed"))
 
 
 def _column(bench: Bench, spec: ModelSpec, edit: str) -> Column:

@@ -75,8 +75,8 @@ class SlicObjective(nn.Module):
     """The codec that destroys its own output: equations 5 and 6 of Huang & Wu 2025.
 
     R + lambda D + alpha [relu(tau - d(x1, x2)) + relu(tau - d(u(x1), codec(u(x1))))], x1 the 8-bit first decode, u a
-    drawn edit. Both decodes are rounded straight through, so that what is learnt survives a file. A codec with a
-    carrier also has the carrier's losses.
+    drawn edit. Distances count in units of tau, so that one alpha fits all metrics. Both decodes are rounded straight
+    through, so that what is learnt survives a file. A codec with a carrier also has the carrier's losses.
     """
 
     def __init__(
@@ -135,7 +135,8 @@ class SlicObjective(nn.Module):
         return x[part], y[part]
 
     def _term(self, distances: Tensor, progress: float) -> Tensor:
-        """Equation 6; at first -log, because relu(tau - d) has almost no gradient while d is near 0."""
+        """Equation 6 over tau; at first -log, because relu(1 - d / tau) has almost no gradient while d is near 0."""
+        shares = distances / self.table.margin
         if progress < self.table.log_share:
-            return self.table.log_weight * F.relu(-torch.log(distances / self.table.tau + _NEARLY_EQUAL))
-        return F.relu(self.table.tau - distances)
+            return self.table.log_weight * F.relu(-torch.log(shares + _NEARLY_EQUAL))
+        return F.relu(1 - shares)

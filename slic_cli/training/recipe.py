@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from slic_cli.errors import UsageError
 from slic_cli.registry import NAME_PATTERN
+from slic_cli.training.distances import DISTANCES, TAUS
 
 # CompressAI's weights of the distortion 255^2 MSE, qualities 1 to 8, and the alphas of Huang & Wu's reference code.
 LAMBDAS = (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800)
@@ -197,18 +198,19 @@ class CarrierTable(StageTable):
 class SlicTable(StageTable):
     """Adversarial fine-tuning, equations 5 and 6.
 
-    `alpha` and `tau` are the paper's; alpha's default goes by quality, 0 makes a control that stays idempotent. For
-    `log_share` of the budget relu(tau - d) is replaced by relu(tau-scaled -log d), which has a gradient where d is
-    near 0, weighted by `log_weight`. `passes` is "one" (each crop is either left clean or edited, `clean_share` of
-    them clean: twice the steps in the same time) or "both" (the paper's: each crop clean and edited). Crops are moved
-    by up to 15 pixels with probability `shift`, then edited in groups of `group` by one of `edits`. The distance is
-    taken over a random window of `window` pixels (0: the whole crop): VGG costs more than the codec. `carrier` weighs
-    the losses of the carrier that the recipe's carrier stage made, `caution` false alarms among them.
+    `alpha` and `tau` are the paper's; alpha's default goes by quality, 0 makes a control that stays idempotent; tau's
+    goes by `metric`, and distances count in units of it. For `log_share` of the budget relu(1 - d / tau) is replaced by
+    relu(-log(d / tau)), which has a gradient where d is near 0, weighted by `log_weight`. `passes` is "one" (each crop
+    is either left clean or edited, `clean_share` of them clean: twice the steps in the same time) or "both" (the
+    paper's: each crop clean and edited). Crops are moved by up to 15 pixels with probability `shift`, then edited in
+    groups of `group` by one of `edits`. The distance is taken over a random window of `window` pixels (0: the whole
+    crop): VGG costs more than the codec. `carrier` weighs the losses of the carrier that the recipe's carrier stage
+    made, `caution` false alarms among them.
     """
 
     metric: str = "lpips"
     alpha: float | None = None
-    tau: float = 1.0
+    tau: float | None = None
     log_share: float = 0.5
     log_weight: float = 0.4
     passes: str = "one"
@@ -227,9 +229,15 @@ class SlicTable(StageTable):
         _require(self.passes in ("one", "both"), "passes", "one or both", self.passes)
         _require(self.alpha is None or self.alpha >= 0, "alpha", "0 or more", self.alpha)
         _require(self.window == 0 or self.window >= 64, "window", "0, or at least 64", self.window)
-        _require(self.tau > 0, "tau", "more than 0", self.tau)
+        _require(self.metric in DISTANCES, "metric", f"one of {', '.join(DISTANCES)}", self.metric)
+        _require(self.margin > 0, "tau", "more than 0", self.tau)
         for key in ("log_share", "clean_share", "shift"):
             _require(0 <= getattr(self, key) <= 1, key, "0 to 1", getattr(self, key))
+
+    @property
+    def margin(self) -> float:
+        """The paper's tau: the distance from which on a picture counts as destroyed."""
+        return TAUS[self.metric] if self.tau is None else self.tau
 
 
 @dataclass(frozen=True)

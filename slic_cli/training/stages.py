@@ -119,7 +119,7 @@ def slic_stage(
         photographs,
         recipe.data.patch,
         1.0,
-        partial(validate, codec, photographs.validation, rate_weight, autocast, distance, alpha),
+        partial(validate, codec, photographs.validation, rate_weight, autocast, distance, alpha, table.margin),
     )
 
 

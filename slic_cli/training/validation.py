@@ -42,8 +42,12 @@ def validate(
     autocast: Autocast,
     distance: nn.Module | None = None,
     adversarial_weight: float = 0.0,
+    tau: float = 1.0,
 ) -> Validation:
-    """Measure `codec` on uint8 photographs (3, h, w); `distance` None leaves out edits, for a vanilla codec."""
+    """Measure `codec` on uint8 photographs (3, h, w); `distance` None leaves out edits, for a vanilla codec.
+
+    The loss is that of equations 5 and 6 for unedited pictures, distances in units of `tau`.
+    """
     codec.eval()
     rows, pictures = [], []
     edits = [parse_attack(text) for text in EDITS] if distance else []
@@ -54,7 +58,7 @@ def validate(
         pictures.append(shown)
     codec.train()
     row = {key: sum(item[key] for item in rows) / len(rows) for key in rows[0]}
-    loss = row["loss"] + adversarial_weight * max(0.0, 1 - row.get("d_clean", 1.0))
+    loss = row["loss"] + adversarial_weight * max(0.0, 1 - row.get("d_clean", tau) / tau)
     return Validation({key: value for key, value in row.items() if key != "loss"}, loss, pictures[0])
 
 

@@ -213,6 +213,20 @@ def test_a_vanilla_model_can_be_evaluated_by_name() -> None:
     assert rows(Path("report"), "harmless") == []  # it has nothing to detect
 
 
+def test_several_models_share_a_sheet() -> None:
+    photo = save_photograph(Path("photo.png"), 40, 48)
+    arguments = (photo, "--model", VANILLA, "--model", SECURED, "--tables", "sheets", "--op", "blur")
+    assert evaluate(*arguments).code == 0
+    (path,) = Path("report/sheets").glob("models-*.jpg")
+    page = Image.open(path)
+    assert page.width > page.height > 0  # the photograph and two pairs, side by side
+    text = Path("report/report.html").read_text()
+    assert "Table 3: the first decode of each model, and re-compressed (photo.png of photo.png)" in text
+    before = path.stat().st_mtime_ns
+    assert evaluate(*arguments).code == 0
+    assert path.stat().st_mtime_ns == before
+
+
 def test_a_format_that_cannot_hold_a_picture_is_skipped() -> None:
     save_photograph(Path("wide.png"), 1, 16400)
     result = evaluate("wide.png", "--model", SECURED, "--tables", "4", "--op", "webp", "--op", "sharpen", "-q")

@@ -71,8 +71,8 @@ def test_equation_6(distance: float, term: float) -> None:
         assert added == pytest.approx(2.0 * 2 * term, abs=1e-3)
 
 
-def test_tau_is_the_margin() -> None:
-    assert slic_loss(0.25, 0.9, tau=0.5)[0] == pytest.approx(2.0 * 2 * 0.25, abs=1e-3)
+def test_tau_is_the_margin_and_the_unit() -> None:
+    assert slic_loss(0.25, 0.9, tau=0.5)[0] == pytest.approx(2.0 * 2 * 0.5, abs=1e-3)
     assert slic_loss(0.6, 0.9, tau=0.5)[0] == pytest.approx(0.0, abs=1e-3)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from slic_cli.errors import UsageError
+from slic_cli.training.distances import DISTANCES, TAUS
 from slic_cli.training.recipe import (
     ALPHAS,
     LAMBDAS,
@@ -80,6 +81,8 @@ def test_lambda_and_alpha_go_by_quality() -> None:
         ("minutes = 30", 'minutes = 30\nschedule = "linear"', "base.schedule: expected cosine or plateau"),
         ("[{ name", "[3, { name", "slic.edits: expected a list of tables"),
         ("minutes = 60", "minutes = 60\nshift = 2", "slic.shift: expected 0 to 1, got 2.0"),
+        ("minutes = 60", 'minutes = 60\nmetric = "ssim"', "slic.metric: expected one of lpips, dists, vgg"),
+        ("minutes = 60", "minutes = 60\ntau = 0", "slic.tau: expected more than 0, got 0.0"),
         ("minutes = 60", 'minutes = 60\npasses = "two"', "slic.passes: expected one or both"),
         ("[base]", "[base", "expected TOML"),
     ],
@@ -122,4 +125,15 @@ def test_budgets_scale_in_proportion() -> None:
 
 def test_slic_defaults_are_the_papers() -> None:
     table = SlicTable(minutes=1.0)
-    assert (table.metric, table.tau, table.alpha) == ("lpips", 1.0, None)
+    assert (table.metric, table.margin, table.alpha) == ("lpips", 1.0, None)
+
+
+def test_tau_goes_by_metric() -> None:
+    for metric in DISTANCES:
+        assert SlicTable(minutes=1.0, metric=metric).margin == TAUS[metric] > 0
+    assert SlicTable(minutes=1.0, metric="mse", tau=0.3).margin == 0.3
+
+
+def test_table_3_has_a_row_for_every_distance() -> None:
+    script = Path(__file__).parents[2] / "scripts" / "table3.sh"
+    assert f'metrics="{" ".join(DISTANCES)}"' in script.read_text()

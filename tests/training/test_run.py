@@ -71,6 +71,17 @@ def test_a_trained_model_is_known_by_its_name(photograph_folder: Path) -> None:
     assert again.code == 0, again
 
 
+def test_another_metric(photograph_folder: Path) -> None:
+    arguments = ["train", "small.toml", "--data", str(photograph_folder), "--no-register", "--name", "other"]
+    result = slic(*arguments, "--metric", "gmsd", "--json")
+    assert result.code == 0, result
+    assert read_spec(Path(result.records[0]["path"])).metric == "gmsd"
+    assert "--metric: expected one of lpips, dists" in slic(*arguments, "--metric", "ssim").error(2)
+    Path("base.toml").write_text(RECIPE.partition("[slic]")[0])
+    refused = slic("train", "base.toml", *arguments[2:], "--metric", "gmsd")
+    assert "--metric: expected a recipe with a slic stage, got one of base" in refused.error(2)
+
+
 def test_names_and_runs_are_not_overwritten(photograph_folder: Path) -> None:
     arguments = ["train", "small.toml", "--data", str(photograph_folder), "--out", "run", "--steps", "2"]
     assert slic(*arguments).code == 0

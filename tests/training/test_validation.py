@@ -25,11 +25,11 @@ class Square(nn.Module):
         return (x - y).square().mean((1, 2, 3))
 
 
-def measured(distance: nn.Module | None) -> Any:
+def measured(distance: nn.Module | None, tau: float = 1.0) -> Any:
     torch.manual_seed(0)
     codec = Hyperprior(8, 12, 3.0)
     photo = torch.from_numpy(photograph(128, 192)).permute(2, 0, 1)
-    result = validate(codec, [photo, photo], 0.013, nullcontext, distance, 2.0)  # type: ignore[arg-type]
+    result = validate(codec, [photo, photo], 0.013, nullcontext, distance, 2.0, tau)  # type: ignore[arg-type]
     assert codec.training
     return result
 
@@ -49,3 +49,8 @@ def test_a_row_agrees_with_its_picture() -> None:
     assert result.row["worst_block_db"] <= result.row["psnr_db"]
     assert {"crop-0.9_db", "blur-r=1_db", "median-3_db", "jpeg-85_db", "resize-x0.95_db", "d_clean"} <= set(result.row)
     assert "loss" not in result.row and result.loss > result.row["bpp"]
+
+
+def test_the_loss_counts_distances_in_units_of_tau() -> None:
+    one, half = (measured(Square(), tau) for tau in (1.0, 0.5))
+    assert one.loss - half.loss == pytest.approx(2.0 * one.row["d_clean"])
