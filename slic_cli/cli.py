@@ -291,6 +291,9 @@ def train(
     ] = None,
     start: Annotated[str | None, typer.Option(help="Weights for the first stage: pretrained, or a file.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: the recipe's.")] = None,
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Of lambda and alpha. Default: the recipe's.")
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="Distance of the slic stage. Default: the recipe's.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Training time of all stages together.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of all stages together.")] = None,
@@ -315,7 +318,7 @@ def train(
         return
     if recipe is None or data is None:
         raise UsageError("train: expected a recipe and --data FOLDER (see slic train --list)")
-    request = training_run.Request(recipe, name, metric, minutes, steps)
+    request = training_run.Request(recipe, name, quality, metric, minutes, steps)
     places = {"data": data, "out": out, "backbone": backbone, "start": start, "stages": tuple(stage or ())}
     choices = {"device": device, "precision": precision, "resume": resume, "force": force, "register": register}
     training_run.train(request, places | choices, console)

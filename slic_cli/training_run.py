@@ -18,10 +18,11 @@ _EXTRA = ("compressai", "torchvision")
 
 @dataclass(frozen=True)
 class Request:
-    """A recipe as asked for: by name or path, perhaps renamed, with another metric or another budget."""
+    """A recipe as asked for: by name or path, perhaps renamed, with another quality, metric or budget."""
 
     recipe: str
     name: str | None = None
+    quality: int | None = None
     metric: str | None = None
     minutes: float | None = None
     steps: int | None = None
@@ -46,8 +47,10 @@ def train(request: Request, settings: Mapping[str, Any], console: Console) -> No
     recipe, text = read_recipe(request.recipe)
     if request.minutes is not None and request.steps is not None:
         raise UsageError("--minutes, --steps: expected one of the two, got both")
-    if request.name is not None:
-        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name=request.name))
+    model: dict[str, Any] = {
+        key: value for key, value in (("name", request.name), ("quality", request.quality)) if value is not None
+    }
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **model))
     if request.metric is not None:
         recipe = dataclasses.replace(recipe, slic=_with_metric(recipe, request.metric))
     stages = list(settings["stages"]) or recipe.stages

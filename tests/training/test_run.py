@@ -20,7 +20,7 @@ from slic_cli.metrics import psnr_db
 from slic_cli.registry import read_spec
 from slic_cli.training.carrier import load_carrier
 from slic_cli.training.codecs import new_codec
-from slic_cli.training.recipe import read_recipe
+from slic_cli.training.recipe import LAMBDAS, read_recipe
 from slic_cli.training.start import read_weights
 
 
@@ -134,6 +134,20 @@ def test_a_carrier_serves_the_slic_stage(photograph_folder: Path) -> None:
     torch.testing.assert_close(again, trained, rtol=0, atol=1e-7)
     Path("small.toml").write_text(text.replace("widths = [8, 8, 8, 20]", "widths = [8, 8, 9, 20]"))
     assert "model.widths: expected (8, 16, 16, 17) channels less than (24, 24, 24, 40)" in slic(*common).error(2)
+
+
+def test_another_quality_goes_on_from_the_same_base(photograph_folder: Path) -> None:
+    common = ["train", "small.toml", "--data", str(photograph_folder), "--no-register", "--stage", "base"]
+    assert slic(*common, "--out", "run").code == 0
+    other = ("--quality", "2", "--start", "run/base.ckpt", "--name", "smaller", "--out", "other", "--json")
+    result = slic(*common, *other)
+    assert result.code == 0, result
+    spec, first = read_spec(Path(result.records[0]["path"])), read_spec(next(Path("run").glob("*.safetensors")))
+    assert (spec.name, spec.metadata["quality"]) == ("smaller", "2")
+    gains = [float(each.metadata["gain"]) for each in (spec, first)]
+    assert gains[0] / gains[1] == pytest.approx(
+        (LAMBDAS[1] / LAMBDAS[read_recipe("small.toml")[0].model.quality - 1]) ** 0.5
+    )
 
 
 @pytest.mark.parametrize("how", ["base", "start"])
