@@ -39,10 +39,14 @@ _PAPER = Column("paper", "paper (dB)")
 def describe_model(results: Results, dataset: str, spec: ModelSpec) -> str:
     """Rate and quality of a model's first decodes, in words; whole files count."""
     job = Job("", "", spec.digest)
-    rate, psnr, similarity = (results.mean(dataset, job, figure) for figure in ("bpp", "psnr_db", "ms_ssim"))
+    rate, psnr = (results.mean(dataset, job, figure) for figure in ("bpp", "psnr_db"))
     if rate is None or psnr is None:
         return "no picture could be measured"
-    also = "" if similarity is None else f", MS-SSIM {similarity:.4f}"
+    also = "".join(
+        f", {column.heading} {value:.4f}"
+        for column in _SIMILARITY
+        if (value := results.mean(dataset, job, column.key)) is not None
+    )
     return f"{spec.digest[:12]}, metric {spec.metric}: {rate:.3f} bpp, first decode {psnr:.2f} dB{also}"
 
 
