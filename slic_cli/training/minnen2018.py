@@ -92,6 +92,8 @@ class Minnen2018(Hyperprior):
     def folded(self) -> Arrays:
         """Plain CompressAI weights, float32, and `spread`."""
         arrays = super().folded()
+        context = arrays["context_prediction.weight"]
+        context[:, :, 2, 2:] = context[:, :, 3:] = 0  # what the mask hides was never trained
         fixed = np.asarray(self.fixed_means.cpu().flatten())
         known = np.flatnonzero(~np.isnan(fixed))
         arrays[f"{_LAST}.weight"][self.m + known] = 0
