@@ -24,7 +24,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_shipped_model_is_there() -> None:
     spec = find_model(DEFAULT_MODEL)
-    assert (spec.architecture, spec.quality, spec.metric) == ("bmshj2018-hyperprior", 8, "lpips")
+    assert (spec.architecture, spec.quality, spec.metric) == ("bmshj2018-hyperprior", 8, "carrier")
     assert spec in list_models()[0]
 
 
