@@ -264,8 +264,8 @@ def test_nothing_more_is_done_when_nobody_reads() -> None:
 
 # --- signals -------------------------------------------------------------------------------------------
 
-# Says when the work that is to be interrupted has begun, and does it until it is. Background jobs ignore SIGINT and pass
-# that on to their children: these are to be interrupted nonetheless.
+# Says when the work that is to be interrupted has begun, and does it until it is. Background jobs ignore SIGINT and
+# pass that on to their children: these are to be interrupted nonetheless.
 _TELL_THEN = """
 import signal, sys, time, os
 signal.signal(signal.SIGINT, signal.default_int_handler)
