@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slic_cli.codec import Codec
 from slic_cli.image_io import decode_image
-from slic_cli.registry import find_model
+from slic_cli.registry import DEFAULT_MODEL, find_model
 from slic_cli.training.distances import DISTANCES, TAUS, make_distance
 from slic_cli.training.pixels import Pixels, to_tensor
 
@@ -65,7 +65,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path)
-    parser.add_argument("--model", default="balle2018-lpips-q8")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--backbone", type=Path)
     arguments = parser.parse_args()
     paths = sorted(path for path in arguments.photographs.iterdir() if path.suffix in (".png", ".jpg"))[:PHOTOGRAPHS]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from slic_cli.attacks import parse_attack
 from slic_cli.training.attacker import Attacker
 from slic_cli.training.carrier import HARMLESS, RUIN, Carrier, false_alarms, misses, reach
-from slic_cli.training.jpeg_simulation import TO_RGB, TO_YCC
+from slic_cli.training.jpeg_simulation import TO_RGB, TO_YCC, mix_channels
 from slic_cli.training.objectives import Terms
 from slic_cli.training.photographs import Photographs
 from slic_cli.training.pixels import Pixels, to_pixels, to_tensor
@@ -73,11 +73,10 @@ def halved(x: Tensor) -> Tensor:
 
 def fringed(x: Tensor, draw: random.Random) -> Tensor:
     """Pictures (n, 3, h, w) whose luma shows in their colours, a little beside itself: lenses and sensors do that."""
-    luma = torch.einsum("c,nchw->nhw", torch.tensor(TO_YCC[0]).to(x), x)[:, None]
-    beside = luma.roll((draw.randint(-2, 2), draw.randint(-2, 2)), (2, 3))
-    tint = [draw.uniform(-_STRONGEST_TINT, _STRONGEST_TINT) for _ in range(2)]
-    colour = torch.tensor([row[1] * tint[0] + row[2] * tint[1] for row in TO_RGB]).to(x)
-    return (x + colour[:, None, None] * (beside - luma.mean((2, 3), keepdim=True))).clamp(0, 1)
+    luma = mix_channels(x, TO_YCC)[:, :1]
+    beside = luma.roll((draw.randint(-2, 2), draw.randint(-2, 2)), (2, 3)) - luma.mean((2, 3), keepdim=True)
+    blue, red = (draw.uniform(-_STRONGEST_TINT, _STRONGEST_TINT) * beside for _ in range(2))
+    return (x + mix_channels(torch.cat([torch.zeros_like(luma), blue, red], 1), TO_RGB)).clamp(0, 1)
 
 
 @dataclass
