@@ -47,9 +47,9 @@ def train(request: Request, settings: Mapping[str, Any], console: Console) -> No
     recipe, text = read_recipe(request.recipe)
     if request.minutes is not None and request.steps is not None:
         raise UsageError("--minutes, --steps: expected one of the two, got both")
-    model: dict[str, Any] = {
-        key: value for key, value in (("name", request.name), ("quality", request.quality)) if value is not None
-    }
+    model: dict[str, Any] = {} if request.name is None else {"name": request.name}
+    if request.quality is not None:  # a lambda that the recipe gives belongs to its own quality
+        model |= {"quality": request.quality, "distortion_weight": None}
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **model))
     if request.metric is not None:
         recipe = dataclasses.replace(recipe, slic=_with_metric(recipe, request.metric))

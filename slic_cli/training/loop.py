@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from slic_cli.training.average import Average
 from slic_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from slic_cli.training.objectives import Terms
 from slic_cli.training.recipe import StageTable
@@ -68,6 +69,7 @@ class State:
     """Everything that changes while a stage runs, besides the network."""
 
     optimiser: torch.optim.Optimizer
+    average: Average
     clock: Clock
     plateau: Plateau
     validated: float = -1.0  # progress or minutes of the last validation, in the budget's unit
@@ -82,6 +84,7 @@ def run_stage(stage: Stage, path: Path, world: World, report: Reporter, autocast
     state = _begin(stage, path, resume)
     report.rewind(stage.name, state.clock.step)
     if state.finished:
+        state.average.settle()
         return
     objective = world.wrap(stage.objective)
     share = world.share(stage.table.batch)
@@ -105,6 +108,7 @@ def run_stage(stage: Stage, path: Path, world: World, report: Reporter, autocast
         if state.finished:
             _validate(stage, state, world, report)
         _save(stage, state, path, world)
+    state.average.settle()
     if not state.finished:
         signal.raise_signal(stopped[0] if stopped else signal.SIGINT)
         raise KeyboardInterrupt  # whoever handles the signal did not end the run, but the stage has ended
@@ -116,11 +120,12 @@ def _is_over(state: State) -> bool:
 
 def _begin(stage: Stage, path: Path, resume: bool) -> State:
     optimiser = torch.optim.Adam(stage.parameter_groups(), lr=stage.table.learning_rate)
-    state = State(optimiser, Clock(stage.table), Plateau())
+    state = State(optimiser, Average(stage.trained, stage.table.average), Clock(stage.table), Plateau())
     if not (resume and path.exists()):
         return state
     content = load_checkpoint(path, stage.identity)
-    stage.trained.load_state_dict(content["network"])
+    stage.trained.load_state_dict(content.get("at_step") or content["network"])
+    state.average.load_state_dict(content["network"])
     optimiser.load_state_dict(content["optimiser"])
     state.clock = Clock(stage.table, content["step"], content["seconds"])
     state.plateau = Plateau(**content["plateau"])
@@ -133,7 +138,8 @@ def _save(stage: Stage, state: State, path: Path, world: World) -> None:
         return
     content = {
         "identity": dict(stage.identity),
-        "network": stage.trained.state_dict(),
+        "network": state.average.state_dict(),
+        "at_step": stage.trained.state_dict() if stage.table.average else {},
         "optimiser": state.optimiser.state_dict(),
         "step": state.clock.step,
         "seconds": state.clock.seconds,
@@ -161,6 +167,7 @@ def _step(stage: Stage, objective: nn.Module, state: State, world: World, share:
     nn.utils.clip_grad_norm_(clipped, table.clip)
     state.optimiser.step()
     clock.tick()
+    state.average.update(clock.step)
     if world.size > 1:
         clock.seconds = world.agree([clock.seconds])[0]
     return terms
@@ -183,7 +190,8 @@ def _validate_if_due(stage: Stage, state: State, world: World, report: Reporter)
 def _validate(stage: Stage, state: State, world: World, report: Reporter) -> None:
     loss = 0.0
     if world.leads:
-        validation = stage.validate()
+        with state.average.shown():
+            validation = stage.validate()
         loss = validation.loss
         report.validation(stage.name, state.clock, validation)
     state.plateau.observe(world.agree([loss])[0], stage.table)

@@ -42,7 +42,8 @@ def _require(condition: bool, key: str, expected: str, got: object) -> None:
 
 @dataclass(frozen=True)
 class ModelTable:
-    """What is trained: `n` and `m` are the paper's channel counts N and M; `quality` picks lambda and alpha.
+    """What is trained: `n` and `m` are the paper's channel counts N and M; `quality` picks alpha, and lambda unless
+    `distortion_weight` gives it: the weight of 255^2 MSE beside bits per pixel.
 
     `widths`, at most (N, N, N, M), are the channels in use after the four analysis convolutions, all of them if empty.
     cheng2020-anchor has M = N and no widths.
@@ -54,10 +55,12 @@ class ModelTable:
     n: int = 192
     m: int = 320
     widths: tuple[int, ...] = ()
+    distortion_weight: float | None = None
 
     def __post_init__(self) -> None:
         _require(bool(NAME_PATTERN.fullmatch(self.name)), "name", "a-z, 0-9, '.', '_', '-'", self.name)
         _require(1 <= self.quality <= 8, "quality", "1 to 8", self.quality)
+        _require(self.rate_weight > 0, "distortion_weight", "more than 0", self.distortion_weight)
         known = self.architecture in ARCHITECTURES
         _require(known, "architecture", f"one of {', '.join(ARCHITECTURES)}", self.architecture)
         _require(self.n >= 4 and self.m >= 4, "n and m", "at least 4", (self.n, self.m))
@@ -71,7 +74,7 @@ class ModelTable:
     @property
     def rate_weight(self) -> float:
         """Lambda of the rate-distortion loss."""
-        return LAMBDAS[self.quality - 1]
+        return LAMBDAS[self.quality - 1] if self.distortion_weight is None else self.distortion_weight
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ class StageTable:
 
     `batch` counts the crops of all processes together. `schedule` is "cosine" (constant for the share `hold`, then
     down to a fiftieth at the end of the budget) or "plateau" (the paper's: times `decay` after `patience` validations
-    without a better loss, ended after `stop_after` of them). Gradients are clipped to the norm `clip`.
+    without a better loss, ended after `stop_after` of them). Gradients are clipped to the norm `clip`. With a decay
+    `average` above 0 the weights' exponential mean over the steps is what is validated and kept, not the last step's.
     """
 
     minutes: float | None = None
@@ -112,6 +116,7 @@ class StageTable:
     patience: int = 5
     stop_after: int = 15
     clip: float = 1.0
+    average: float = 0.0
     validate_minutes: float = 10.0
     validate_steps: int | None = None
     checkpoint_minutes: float = 5.0
@@ -123,6 +128,7 @@ class StageTable:
         _require(self.batch >= 1, "batch", "at least 1", self.batch)
         _require(self.learning_rate > 0 and self.clip > 0, "learning_rate and clip", "more than 0", self.learning_rate)
         _require(0 <= self.hold <= 1, "hold", "0 to 1", self.hold)
+        _require(0 <= self.average < 1, "average", "0 up to, but not, 1", self.average)
         _require(0 < self.decay <= 1 and self.patience >= 1, "decay and patience", "(0, 1] and 1 or more", self.decay)
         _require(self.validate_minutes > 0 and self.checkpoint_minutes > 0, "..._minutes", "more than 0", 0)
         _require(self.validate_steps is None or self.validate_steps >= 1, "validate_steps", "1 or more", 0)

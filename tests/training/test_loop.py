@@ -66,6 +66,22 @@ def test_two_interruptions_change_nothing(photograph_folder: Path, tmp_path: Pat
     assert len(digests) == 1
 
 
+def test_means_of_weights_survive_an_interruption(photograph_folder: Path, tmp_path: Path) -> None:
+    text = RECIPE.replace("steps = 3", "steps = 3\naverage = 0.9")
+    run(photograph_folder, tmp_path / "whole", text, stages=("base",))
+    with interrupt_after(2), pytest.raises(KeyboardInterrupt):
+        run(photograph_folder, tmp_path / "parts", text, stages=("base",))
+    run(photograph_folder, tmp_path / "parts", text, stages=("base",), resume=True)
+    run(photograph_folder, tmp_path / "last", stages=("base",))
+    whole, parts, last = (network(tmp_path / out, "base") for out in ("whole", "parts", "last"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    content = torch.load(tmp_path / "whole" / "base.ckpt", weights_only=True)["at_step"]
+    assert all(torch.equal(content[name], last[name]) for name in last)  # the steps are the same with and without
+    assert not torch.equal(whole["net.g_a.0.weight"], last["net.g_a.0.weight"])
+    digests = {read_spec(tmp_path / out / "small-mse-q4.safetensors").digest for out in ("whole", "parts")}
+    assert len(digests) == 1
+
+
 def test_training_changes_the_network_and_the_seed_matters(photograph_folder: Path, tmp_path: Path) -> None:
     run(photograph_folder, tmp_path / "a", stages=("base",))
     run(photograph_folder, tmp_path / "b", RECIPE.replace("[data]", "[data]\nseed = 1"), stages=("base",))

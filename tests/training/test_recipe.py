@@ -60,6 +60,7 @@ def test_a_recipe_says_what_it_says() -> None:
 
 def test_lambda_and_alpha_go_by_quality() -> None:
     assert [ModelTable("mine", quality).rate_weight for quality in range(1, 9)] == list(LAMBDAS)
+    assert ModelTable("mine", 8, distortion_weight=0.1).rate_weight == 0.1
     assert len(ALPHAS) == 8 and ALPHAS[7] == 2.5
 
 

@@ -31,6 +31,46 @@ def test_one_process_is_a_world_of_its_own() -> None:
     assert world.leads and world.agree([1.5]) == [1.5] and world.wrap(module) is module
 
 
+_ONE_ALONE = """
+import gc, os, time
+import torch
+import torch.distributed as dist
+from slic_cli.training import world
+
+def threads():
+    names = (open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task"))
+    return sum("gloo" in name for name in names)
+
+def alone(backend, start=dist.init_process_group):
+    start(backend, rank=0, world_size=1, store=dist.HashStore())
+
+os.environ["WORLD_SIZE"] = "2"
+dist.init_process_group = alone
+joined = world.join_world(torch.device("cpu"))
+module = joined.wrap(torch.nn.Linear(2, 2))
+torch.autograd.backward(module(torch.ones(1, 2)).sum())
+torch.optim.Adam(module.parameters()).step()
+print(threads())
+del module
+world.leave_world(joined)
+deadline = time.monotonic() + 20
+while threads() and time.monotonic() < deadline:
+    gc.collect()
+    time.sleep(0.1)
+print(threads())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")
+def test_no_thread_of_a_group_outlives_it() -> None:
+    """Threads that run while the interpreter ends abort it now and then, after all work is done."""
+    command = [sys.executable, "-c", _ONE_ALONE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    during, after = map(int, done.stdout.split())
+    assert during > 0 and after == 0
+
+
 def test_two_processes_under_torchrun(photograph_folder: Path, tmp_path: Path) -> None:
     """Each takes half of a batch of its own draws, and the gradients are averaged; rank 0 alone writes."""
     (tmp_path / "small.toml").write_text(RECIPE)
