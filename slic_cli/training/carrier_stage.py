@@ -6,7 +6,7 @@ No codec takes part: the filters are a fiftieth of one, so that a processor sees
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from slic_cli.training.attacker import Attacker
 from slic_cli.training.carrier import HARMLESS, RUIN, Carrier, false_alarms, misses, reach
 from slic_cli.training.jpeg_simulation import TO_RGB, TO_YCC, mix_channels
 from slic_cli.training.objectives import Terms
-from slic_cli.training.photographs import Photographs
+from slic_cli.training.photographs import Photographs, Place
 from slic_cli.training.pixels import Pixels, to_pixels, to_tensor
 from slic_cli.training.recipe import CarrierTable
 from slic_cli.training.rounding import to_eight_bits
@@ -43,8 +43,12 @@ class CarrierObjective(nn.Module):
         self.carrier, self.attacker, self.table = carrier, attacker, table
 
     def forward(self, x: Tensor, draw: random.Random, progress: float) -> Terms:
-        """Terms for crops (n, 3, h, w) in [0, 1]."""
+        """Terms for crops (n, 3, h, w) in [0, 1], in float32: the wave is finer than bfloat16's steps."""
         del progress
+        with torch.autocast(x.device.type, enabled=False):
+            return self._terms(x, draw)
+
+    def _terms(self, x: Tensor, draw: random.Random) -> Terms:
         count = max(1, len(x) // 4)
         marked = self.attacker(to_eight_bits(self.carrier.mark(x[:count])), draw).pictures
         with torch.no_grad():
@@ -89,6 +93,7 @@ class CarrierStage:
     objective: nn.Module
     photographs: Photographs
     patch: int
+    hard: Sequence[Place]
     name: str = field(default="carrier", init=False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -100,8 +105,10 @@ class CarrierStage:
         ]
 
     def batch(self, draw: random.Random, count: int) -> Tensor:
-        """Crops of the training photographs."""
-        return self.photographs.crops(draw, count, self.patch)
+        """Crops of the training photographs, some of them around the hard places."""
+        hard = round(self.table.hard_share * count)
+        crops = self.photographs.crops(draw, count - hard, self.patch)
+        return torch.cat([crops, self.photographs.crops_around(self.hard, draw, hard, self.patch).to(crops)])
 
     @torch.inference_mode()
     def validate(self) -> Validation:
@@ -137,4 +144,16 @@ def carrier_stage(
     attacker: Attacker,
 ) -> CarrierStage:
     """Training of `carrier` alone, against `attacker`."""
-    return CarrierStage(table, identity, carrier, CarrierObjective(carrier, attacker, table), data, patch)
+    hard = hard_places(carrier, data.train) if table.hard_share else []
+    return CarrierStage(table, identity, carrier, CarrierObjective(carrier, attacker, table), data, patch, hard)
+
+
+@torch.inference_mode()
+def hard_places(carrier: Carrier, photographs: Sequence[Tensor]) -> list[Place]:
+    """Where each photograph, uint8 (3, h, w), comes nearest to an alarm; drawn by the square of it."""
+    places = []
+    for index, photograph in enumerate(photographs):
+        alarms = carrier(photograph[None].float() / 255)[0, 0]
+        row, column = divmod(int(alarms.argmax()), alarms.shape[1])
+        places.append(Place(index, 4 * row, 4 * column, alarms.max().item() ** 2))
+    return places

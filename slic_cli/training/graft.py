@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slic_cli.training.carrier import ANSWERS, GROUP, RUIN, SPREAD, TWICE, Carrier, alarm
+from slic_cli.errors import BadModelFile
+from slic_cli.training.carrier import ANSWERS, GROUP, LENGTH, RUIN, SPREAD, TWICE, Carrier, alarm
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.recipe import CARRIER_WIDTHS
 
@@ -36,6 +37,44 @@ def graft(codec: Hyperprior, carrier: Carrier, sensitivity: float = 1.0) -> None
     _graft_analysis(codec, carrier, free, sensitivity)
     codec.isolate(free[3])
     _graft_synthesis(codec, carrier, free)
+
+
+@torch.no_grad()
+def ungraft(codec: Hyperprior) -> Carrier:
+    """The carrier in the last CARRIER_WIDTHS channels of `codec`, on the CPU, a graft's sensitivity in its filters.
+
+    Raises BadModelFile where there is none.
+    """
+    free = [slice(width - own, width) for width, own in zip(codec.widths, CARRIER_WIDTHS, strict=True)]
+    net: Any = codec.net
+    drawn = _drawn_wave(net.g_s, free) / codec.gain
+    if not drawn.any():
+        raise BadModelFile("expected a codec with a carrier, got one without a wave")
+    carrier = Carrier(255 * drawn.square().mean().sqrt().item())
+    below = slice(0, 3)
+    for index, own in zip((0, 2, 4, 6), free, strict=True):
+        part = carrier.g_a[index]
+        detectors = slice(own.start, own.start + part.weight.shape[0])
+        factor = codec.gain if index == 6 else 1.0
+        part.weight.copy_(factor * net.g_a[index].weight[detectors, below])
+        part.bias.copy_(factor * net.g_a[index].bias[detectors])
+        if index < 6:
+            carrier.g_a[index + 1].beta.copy_(net.g_a[index + 1].beta[own])
+            carrier.g_a[index + 1].gamma.copy_(net.g_a[index + 1].gamma[own, own])
+        below = own
+    carrier.answers.copy_(grafted_answers(codec))
+    carrier.waves.copy_(drawn)
+    return carrier
+
+
+def _drawn_wave(g_s: Any, free: list[slice]) -> Tensor:
+    """What the synthesis draws from ones, over a tile: (3, LENGTH, LENGTH)."""
+    a, b, c, m = (range(part.start, part.stop) for part in free)
+    own = [part[wave] for part, wave in zip((c, b, a), _WAVES, strict=True)]
+    drawn = torch.ones(1, 1, 5, 5)
+    for index, inputs, outputs in zip((0, 2, 4, 6), (m[-1:], *own), (*own, range(3)), strict=True):
+        drawn = F.conv_transpose2d(drawn, g_s[index].weight[list(inputs)][:, list(outputs)], **TWICE)
+    return drawn[0, :, 2 * LENGTH : 3 * LENGTH, 2 * LENGTH : 3 * LENGTH]
 
 
 def _graft_analysis(codec: Any, carrier: Carrier, free: list[slice], sensitivity: float) -> None:
@@ -132,7 +171,11 @@ def _fit_wave(tile: Tensor, gain: float) -> list[Tensor]:
 
 def grafted_alarm(codec: Hyperprior, y: Tensor, soft: bool = False) -> Tensor:
     """The alarm of the carrier in `codec` for its latents (n, M, rows, columns)."""
+    return alarm(y[:, -CARRIER_WIDTHS[3] : -1], grafted_answers(codec), soft)
+
+
+def grafted_answers(codec: Hyperprior) -> Tensor:
+    """The kernels that sum the latents of the carrier in `codec`: (2, GROUP, ANSWERS, 5, 5)."""
     net: Any = codec.net
     kernels = net.g_s[0].weight[-CARRIER_WIDTHS[3] : -1, -CARRIER_WIDTHS[2] :][:, : 2 * ANSWERS] / codec.gain
-    answers = torch.stack([kernels[:GROUP, :ANSWERS], kernels[GROUP:, ANSWERS:]])
-    return alarm(y[:, -CARRIER_WIDTHS[3] : -1], answers, soft)
+    return torch.stack([kernels[:GROUP, :ANSWERS], kernels[GROUP:, ANSWERS:]])

@@ -26,6 +26,16 @@ _READERS = 8
 
 
 @dataclass(frozen=True)
+class Place:
+    """A pixel of a training photograph, and how often it is drawn."""
+
+    photograph: int
+    row: int
+    column: int
+    weight: float
+
+
+@dataclass(frozen=True)
 class Photographs:
     """`train`: uint8 (3, h, w), one per photograph; `validation`: uint8 (3, h, w), h and w multiples of 64, <= 512.
 
@@ -43,12 +53,28 @@ class Photographs:
         crops = torch.stack([_crop(self.train[index], draw, size) for index in chosen])
         return crops.float() / 255
 
+    def crops_around(self, places: Sequence[Place], draw: random.Random, count: int, size: int) -> Tensor:
+        """`count` crops that hold one of `places` each, drawn by weight; else as `crops`."""
+        chosen = draw.choices(places, [place.weight for place in places], k=count) if count else []
+        crops = [_crop_around(self.train[place.photograph], place, draw, size) for place in chosen]
+        return torch.stack(crops).float() / 255 if crops else torch.empty(0, 3, size, size)
+
     def _pixels(self) -> list[int]:
         return [photo.shape[1] * photo.shape[2] for photo in self.train]
 
 
 def _crop(photo: Tensor, draw: random.Random, size: int) -> Tensor:
     top, left = draw.randint(0, photo.shape[1] - size), draw.randint(0, photo.shape[2] - size)
+    return _cut(photo, top, left, draw, size)
+
+
+def _crop_around(photo: Tensor, place: Place, draw: random.Random, size: int) -> Tensor:
+    corner = (place.row - draw.randrange(size), place.column - draw.randrange(size))
+    top, left = (min(max(0, at), side - size) for at, side in zip(corner, photo.shape[1:], strict=True))
+    return _cut(photo, top, left, draw, size)
+
+
+def _cut(photo: Tensor, top: int, left: int, draw: random.Random, size: int) -> Tensor:
     crop = photo[:, top : top + size, left : left + size]
     return crop.flip(2) if draw.random() < 0.5 else crop
 

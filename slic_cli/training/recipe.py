@@ -191,6 +191,7 @@ class CarrierTable(StageTable):
     caution: float = 2.0
     sensitivity: float = 1.0
     wave_rate: float = 5.0
+    hard_share: float = 0.0
     edits: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
@@ -198,6 +199,7 @@ class CarrierTable(StageTable):
         _require(0 < self.levels <= 16, "levels", "more than 0, up to 16", self.levels)
         for key in ("caution", "sensitivity", "wave_rate"):
             _require(getattr(self, key) > 0, key, "more than 0", getattr(self, key))
+        _require(0 <= self.hard_share <= 1, "hard_share", "0 to 1", self.hard_share)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from slic_cli.training.codecs import new_codec
 from slic_cli.training.distances import make_distance
 from slic_cli.training.edits import make_edit
 from slic_cli.training.finish import export_run
-from slic_cli.training.graft import graft
+from slic_cli.training.graft import graft, ungraft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.jpeg_stage import jpeg_stage
 from slic_cli.training.loop import Stage, run_stage
@@ -45,7 +45,7 @@ from slic_cli.training.recipe import (
 )
 from slic_cli.training.reporting import Reporter, plot
 from slic_cli.training.stages import base_stage, entropy_stage, slic_stage
-from slic_cli.training.start import KARHUNEN_LOEVE, read_weights, start_codec
+from slic_cli.training.start import KARHUNEN_LOEVE, read_codec, start_codec
 from slic_cli.training.unet_jpeg import UNetJpeg, save_unet
 from slic_cli.training.world import World, join_world, leave_world
 
@@ -214,9 +214,14 @@ def _carrier_stage(run: Run) -> Stage:
     identity = {"levels": table.levels, "seed": recipe.data.seed}
     carrier = Carrier(table.levels)
     if table.start:
-        carrier.load_state_dict(load_carrier(Path(table.start)).state_dict())
+        carrier.load_state_dict(_earlier_carrier(_path_of(table.start)).state_dict())
     carrier.to(run.world.device)
     return carrier_stage(table, identity, carrier, run.photographs, recipe.data.patch, attacker)
+
+
+def _earlier_carrier(start: str) -> Carrier:
+    """What a carrier stage left, or the carrier of a model."""
+    return load_carrier(Path(start)) if start.endswith(".ckpt") else ungraft(read_codec(Path(start)))
 
 
 def _new_codec(run: Run, name: str) -> Hyperprior:
@@ -259,16 +264,12 @@ def _path_of(start: str) -> str:
 
 def _frozen_codec(run: Run, name: str) -> nn.Module:
     """A vanilla codec for the noise attacker: "base" is this run's own, others are the registry's."""
-    model = run.recipe.model
-    codec = new_codec(model.architecture, model.n, model.m, best_gain(model.rate_weight), model.widths)
     if name == "base":
+        model = run.recipe.model
+        codec = new_codec(model.architecture, model.n, model.m, best_gain(model.rate_weight), model.widths)
         start_codec(codec, str(run.checkpoint("base")), model, [])
     else:
-        spec = find_model(name)
-        arrays, gain = read_weights(spec.path)
-        m, n = arrays["g_a.6.weight"].shape[:2]
-        codec = new_codec(spec.architecture, n, m)
-        codec.load_folded({**arrays, "spread": arrays.get("spread", torch.ones(m).numpy())}, gain or 1.0)
+        codec = read_codec(find_model(name).path)
     codec.to(run.world.device).eval().requires_grad_(False)
     return _Recompress(codec)
 

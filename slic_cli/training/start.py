@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from slic_cli.errors import BadModelFile, MissingModel
+from slic_cli.registry import read_spec
 from slic_cli.training.checkpoint import FORMAT
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.hyperprior import LEAST_SPREAD, Arrays, Hyperprior
@@ -65,6 +66,26 @@ def read_weights(path: Path) -> tuple[Arrays, float | None]:
     if not isinstance(content, dict):
         raise BadModelFile(f"{path}: expected a state dict, got {type(content).__name__}")
     return _from_compressai(content.get("state_dict", content)), None
+
+
+def read_codec(path: Path) -> Hyperprior:
+    """The codec in a model file, with the channels it uses alone. Raises BadModelFile."""
+    arrays, gain = read_weights(path)
+    m, n = arrays["g_a.6.weight"].shape[:2]
+    codec = new_codec(read_spec(path).architecture, n, m, gain or 1.0, _widths_in_use(arrays))
+    codec.load_folded({"spread": np.ones(codec.spread.numel(), np.float32), **arrays}, codec.gain)
+    return codec
+
+
+def _widths_in_use(arrays: Arrays) -> list[int] | None:
+    """Up to the last channel of each analysis convolution that is not 0 for every picture; None: all."""
+    if "g_a.0.weight" not in arrays:
+        return None
+    alive = [
+        arrays[f"g_a.{index}.weight"].any((1, 2, 3)) | (arrays[f"g_a.{index}.bias"] != 0) for index in (0, 2, 4, 6)
+    ]
+    normed = [live | (arrays[f"g_a.{2 * level + 1}.beta"] != 0) for level, live in enumerate(alive[:3])]
+    return [int(np.flatnonzero(live)[-1]) + 1 for live in (*normed, alive[3])]
 
 
 def _from_safetensors(path: Path) -> tuple[Arrays, float | None]:

@@ -16,6 +16,7 @@ from torch import Tensor
 pytest.importorskip("compressai")
 
 from slic_cli.attacks import parse_attack
+from slic_cli.errors import BadModelFile
 from slic_cli.metrics import psnr_db
 from slic_cli.training.carrier import (
     HARMLESS,
@@ -27,9 +28,9 @@ from slic_cli.training.carrier import (
     misses,
     reach,
 )
-from slic_cli.training.carrier_stage import fringed, halved
+from slic_cli.training.carrier_stage import fringed, halved, hard_places
 from slic_cli.training.codecs import new_codec
-from slic_cli.training.graft import graft, grafted_alarm
+from slic_cli.training.graft import graft, grafted_alarm, ungraft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.initialisation import karhunen_loeve
 from slic_cli.training.jpeg_simulation import TO_YCC
@@ -111,6 +112,33 @@ def test_a_marked_picture_is_ruined_and_a_plain_one_is_not(architecture: str) ->
     second = to_pixels(grafted.recompress(to_tensor(first, CPU))[0])
     assert psnr_db(plain, first) > 30
     assert psnr_db(first, second) < 12
+
+
+@torch.no_grad()
+def test_a_carrier_comes_out_as_it_went_in() -> None:
+    own, grafted = carrier(), codec()
+    graft(grafted, own, 1.1)
+    out = ungraft(grafted)
+    assert out.levels == pytest.approx(own.levels, rel=0.01)  # the wave is drawn by kernels fitted to it
+    assert (out.tile() - own.tile()).abs().max() * 255 < 0.05
+    torch.testing.assert_close(out.answers, own.answers)
+    x = smooth()
+    torch.testing.assert_close(out.g_a(x), 1.1 * own.g_a(x), rtol=0, atol=1e-4)
+
+
+def test_a_codec_without_a_carrier_has_none_to_give() -> None:
+    with pytest.raises(BadModelFile, match="expected a codec with a carrier"):
+        ungraft(codec())
+
+
+@torch.no_grad()
+def test_hard_places_are_where_the_wave_is() -> None:
+    own = carrier()
+    dull, marked = smooth(), smooth()
+    marked[..., 64:, 128:] = own.mark(smooth())[..., 64:, 128:]
+    places = hard_places(own, [(x[0] * 255).round().to(torch.uint8) for x in (dull, marked)])
+    assert [place.photograph for place in places] == [0, 1]
+    assert places[1].row > 64 and places[1].column > 128 and places[1].weight > 4 * places[0].weight
 
 
 @torch.no_grad()

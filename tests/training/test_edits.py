@@ -22,7 +22,7 @@ from slic_cli.training.edits.filters import gaussian_blur
 from slic_cli.training.edits.geometry import affine, place, resize
 
 Pixels = npt.NDArray[np.uint8]
-NAMES = "none blur affine jpeg resize resample median shift lighten darken sharpen equalize webp noise codec chain"
+NAMES = "none blur affine jpeg resize resample median shift lighten darken sharpen equalize webp noise turn codec chain"
 CONSTANT = ("none", "equalize", "codec")  # these draw nothing
 ROUNDING = ("none", "jpeg", "equalize", "webp", "chain")  # not smooth, or drawn from those that are not
 FILTERS = {
@@ -96,7 +96,8 @@ def test_seeds_repeat_and_draws_differ(name: str) -> None:
 
     results = [run(seed) for seed in range(5)]
     assert all(torch.equal(result, run(seed)) for seed, result in enumerate(results))
-    assert all(torch.equal(result, results[0]) == (name in CONSTANT) for result in results[1:])
+    same = [torch.equal(result, results[0]) for result in results[1:]]
+    assert not all(same) if name == "turn" else all(equal == (name in CONSTANT) for equal in same)  # it has 7 results
 
 
 @pytest.mark.parametrize("name", [name for name in EDITS if name not in ROUNDING])
@@ -293,6 +294,24 @@ def test_noise_is_white_and_of_its_strength() -> None:
     noise = (edit("noise", levels=[3, 3])(x, random.Random(0)) - x) * 255
     assert float(noise.std()) == pytest.approx(3, rel=0.02) and abs(float(noise.mean())) < 0.05
     assert abs(float((noise[..., 1:] * noise[..., :-1]).mean())) < 0.1
+
+
+def test_turn_makes_every_symmetry_of_a_square_but_the_identity() -> None:
+    pixels = photograph(32, 32)
+    x = tensor(pixels)
+    turned = {edit("turn")(x, random.Random(seed)).numpy().tobytes() for seed in range(60)}
+    by_quarters = [np.rot90(picture, quarters) for picture in (pixels, pixels[:, ::-1]) for quarters in range(4)]
+    expected = {tensor(np.ascontiguousarray(picture)).numpy().tobytes() for picture in by_quarters[1:]}
+    assert turned == expected
+
+
+def test_turn_keeps_the_sides_of_other_pictures() -> None:
+    x = tensor(photograph(32, 48))
+    turned = {edit("turn")(x, random.Random(seed)) for seed in range(40)}
+    assert {tuple(picture.shape) for picture in turned} == {tuple(x.shape)}
+    assert {picture.numpy().tobytes() for picture in turned} == {
+        picture.contiguous().numpy().tobytes() for picture in (x.flip(2, 3), x.flip(3), x.flip(2))
+    }
 
 
 def test_codec_passes_the_picture_through_a_frozen_network() -> None:

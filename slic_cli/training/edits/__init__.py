@@ -13,7 +13,7 @@ from slic_cli.errors import UsageError
 from slic_cli.training.edits.base import Edit, Network
 from slic_cli.training.edits.compression import Codec, Jpeg, Webp
 from slic_cli.training.edits.filters import Blur, Median, Noise, Sharpen, Unedited
-from slic_cli.training.edits.geometry import Affine, Resample, Resize, Shift
+from slic_cli.training.edits.geometry import Affine, Resample, Resize, Shift, Turn
 from slic_cli.training.edits.tone import Darken, Equalize, Lighten
 
 __all__ = ["EDITS", "Chain", "Edit", "LoadCodec", "Network", "Shift", "make_edit"]
@@ -46,7 +46,7 @@ def draw_edit(edits: Sequence[Edit], draw: random.Random) -> Edit:
 
 _KINDS: tuple[type[Edit], ...] = (
     *(Unedited, Blur, Affine, Jpeg, Resize, Resample, Median, Shift, Lighten, Darken),
-    *(Sharpen, Equalize, Webp, Noise, Codec, Chain),
+    *(Sharpen, Equalize, Webp, Noise, Turn, Codec, Chain),
 )
 EDITS: dict[str, type[Edit]] = {kind.name: kind for kind in _KINDS}
 

@@ -57,6 +57,19 @@ class Shift(Edit):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Turn(Edit):
+    """Turns the picture by quarters or mirrors it, or both; one that is not square by halves only."""
+
+    name: ClassVar[str] = "turn"
+
+    def edited(self, x: Tensor, draw: random.Random) -> Tensor:
+        square = x.shape[2] == x.shape[3]
+        turn = draw.randrange(1, 8) if square else draw.choice((2, 4, 6))
+        turned = torch.rot90(x, turn % 4, (2, 3))
+        return turned.flip(3) if turn >= 4 else turned
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resize(Edit):
     """Scales down and leaves the picture small, somewhere in a frame of the old size filled by reflection.
 
