@@ -46,7 +46,7 @@ def analysed(codec: Codec, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.floa
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_decoder_gets_what_the_encoder_ended_with(model: Path, codec: Codec, precision: str) -> None:
-    """Half a step from the latents: a decoder that lost its way would be anywhere."""
+    """Within a step of the latents, as they are quantised: a decoder that lost its way would be anywhere."""
     pixels, writer = photograph(150, 203), Codec(read_spec(model), "cpu", precision)
     file = container.parse(container.serialise(writer.encode(pixels)))
     latents = codec.latents(file)
@@ -54,7 +54,7 @@ def test_the_decoder_gets_what_the_encoder_ended_with(model: Path, codec: Codec,
     assert latents.shape[1:] == (10, 13)
     y = analysed(writer, pixels)
     assert np.abs(y).max() > 50
-    assert np.abs(latents - y).max() <= 0.5
+    assert np.abs(latents - y).max() < 1
     assert np.array_equal(writer.latents(file), latents)
 
 
@@ -72,7 +72,7 @@ def test_strips_restart_and_stay_exact(codec: Codec, strip_rows: int) -> None:
     file = codec.encode(pixels, strip_rows=strip_rows)
     latents = codec.latents(file)
     assert len(file.strips) == -(-200 // strip_rows)
-    assert np.abs(latents - analysed(codec, pixels)).max() <= 0.5
+    assert np.abs(latents - analysed(codec, pixels)).max() < 1
     for strip, payload in zip(strips_of(200, strip_rows), file.strips, strict=True):
         rows = min(200, strip.stop * 16) - strip.start * 16
         alone = replace(file, height=rows, strips=(payload,))

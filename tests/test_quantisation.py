@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,7 +13,14 @@ from hypothesis import strategies as st
 
 from slic_cli.errors import BadModelFile
 from slic_cli.export import scale_thresholds
-from slic_cli.quantisation import MAX_THRESHOLD, SYMBOL_MAX, SYMBOL_MIN, ScaleTable, quantise
+from slic_cli.quantisation import (
+    MAX_THRESHOLD,
+    SYMBOL_MAX,
+    SYMBOL_MIN,
+    RateDistortionQuantiser,
+    ScaleTable,
+    quantise,
+)
 
 rising = st.sets(st.integers(1, 5000), min_size=1, max_size=255).map(sorted)
 
@@ -33,6 +42,40 @@ def test_rounds_ties_to_even_and_clips(latent: float, symbol: int) -> None:
 def test_rounds_what_other_precisions_hold(dtype: torch.dtype) -> None:
     latents = torch.tensor([[-2.5, 3.5], [100.0, -0.25]], dtype=dtype)
     np.testing.assert_array_equal(quantise(latents), [[-2, 4], [100, 0]])
+
+
+def costs(scale: float) -> npt.NDArray[np.float64]:
+    """Bits of 0, 1, 2, 3 under a Gaussian of that deviation, integrated over unit cells."""
+    edges = [0.5 * math.erfc((k - 0.5) / (scale * math.sqrt(2))) for k in range(5)]
+    return -np.log2(-np.diff(edges))
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.6, 2.0, 40.0])
+def test_rounds_towards_0_where_bits_are_worth_more_than_the_error(scale: float) -> None:
+    """Against the sum of both, for either candidate."""
+    bits = costs(scale)
+    latents = np.linspace(-3.2, 3.2, 641)
+    expected = []
+    for y in np.abs(latents):
+        nearest = int(np.rint(y))
+        spent = {k: 12 * (y - k) ** 2 + bits[k] for k in (nearest, max(0, nearest - 1))}
+        expected.append(min(spent, key=lambda k: spent[k]))
+    quantiser = RateDistortionQuantiser(np.stack([costs(0.9), bits]))
+    symbols = quantiser(torch.from_numpy(latents), np.full(latents.shape, 1, np.uint8))
+    assert symbols.dtype == np.int16
+    np.testing.assert_array_equal(symbols, np.sign(latents) * expected)
+
+
+def test_what_is_too_unlikely_to_be_chance_is_only_rounded() -> None:
+    latents = torch.tensor([[0.51, -0.9], [1.4, 2.6]])
+    symbols = RateDistortionQuantiser(costs(0.12)[None])(latents, np.zeros((2, 2), np.uint8))
+    np.testing.assert_array_equal(symbols, [[1, -1], [1, 3]])
+
+
+def test_large_and_infinite_latents_are_clipped_as_by_rounding() -> None:
+    latents = torch.tensor([1e9, -1e9, float("inf"), 700.4, 0.0])
+    symbols = RateDistortionQuantiser(costs(1.0)[None])(latents, np.zeros(5, np.uint8))
+    assert symbols.tolist() == [SYMBOL_MAX, SYMBOL_MIN, SYMBOL_MAX, 700, 0]
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ from slic_cli.entropy.byte_network import HIDDEN_BITS, ByteHyperSynthesis
 from slic_cli.entropy.byte_product import LIMIT
 from slic_cli.entropy.coder import SymbolReader, Symbols, SymbolWriter, TableCoder
 from slic_cli.entropy.context_model import LATENT_BITS, ContextModel
-from slic_cli.entropy.hyper_latents import HyperLatentCoder, Tensors, read_tables
+from slic_cli.entropy.hyper_latents import MAGNITUDES, HyperLatentCoder, Tensors, read_tables
 from slic_cli.entropy.phases import Kind
 from slic_cli.entropy.wavefront import Front, LatentPlane, along, fronts
 from slic_cli.errors import BadModelFile
-from slic_cli.quantisation import ScaleTable, quantise
+from slic_cli.quantisation import RateDistortionQuantiser, ScaleTable
 
 _UNIT = float(1 << LATENT_BITS)
 
@@ -43,16 +43,18 @@ class AutoregressiveCoder:
     def __init__(self, tensors: Tensors, layers: Sequence[tuple[str, Kind]]) -> None:
         try:
             self.hyper_latents = HyperLatentCoder(tensors, HIDDEN_BITS)
-            self._y_coder = TableCoder(read_tables(tensors, "y"))
+            tables = read_tables(tensors, "y")
             thresholds = tensors["tables.y.thresholds"]
             weights, biases = ([tensors[f"{name}.{part}"] for name, _ in layers] for part in ("weight", "bias"))
             self._h_s = ByteHyperSynthesis(weights, biases, [kind for _, kind in layers])
             self._context = ContextModel(tensors)
         except KeyError as error:
             raise BadModelFile(f"expected the tensor {error.args[0]}, got a model without it") from error
+        self._y_coder = TableCoder(tables)
         if len(thresholds) != len(self._y_coder) - 1:
             raise BadModelFile("expected a table for each channel of z and each scale, got another number")
         self._scale_table = ScaleTable(thresholds)
+        self._quantise = RateDistortionQuantiser(tables.costs(MAGNITUDES))
 
     @torch.inference_mode()
     def encode_latents(self, y: Tensor, z: Tensor) -> tuple[bytes, npt.NDArray[np.float32]]:
@@ -66,7 +68,7 @@ class AutoregressiveCoder:
         self.hyper_latents.encode(writer, z_symbols)
 
         def code(front: Front, means: Tensor, indices: npt.NDArray[np.uint8]) -> Symbols:
-            symbols = quantise(along(plane, front) - means / _UNIT)
+            symbols = self._quantise(along(plane, front) - means / _UNIT, indices)
             self._y_coder.encode(writer, symbols, indices)
             return symbols
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from slic_cli.entropy.coder import SymbolReader, Symbols, SymbolWriter, TableCoder
-from slic_cli.entropy.hyper_latents import HyperLatentCoder, Tensors, read_tables
+from slic_cli.entropy.hyper_latents import MAGNITUDES, HyperLatentCoder, Tensors, read_tables
 from slic_cli.entropy.integer_network import ACTIVATION_BITS, IntegerHyperSynthesis
 from slic_cli.errors import BadModelFile
-from slic_cli.quantisation import ScaleTable, quantise
+from slic_cli.quantisation import RateDistortionQuantiser, ScaleTable
 
 
 class HyperpriorCoder:
@@ -25,7 +25,7 @@ class HyperpriorCoder:
     def __init__(self, tensors: Tensors) -> None:
         try:
             self.hyper_latents = HyperLatentCoder(tensors, ACTIVATION_BITS)
-            self._y_coder = TableCoder(read_tables(tensors, "y"))
+            tables = read_tables(tensors, "y")
             thresholds = tensors["tables.y.thresholds"]
             layers = ("h_s.0", "h_s.2", "h_s.4")
             self._h_s = IntegerHyperSynthesis(
@@ -33,9 +33,11 @@ class HyperpriorCoder:
             )
         except KeyError as error:
             raise BadModelFile(f"expected the tensor {error.args[0]}, got a model without it") from error
+        self._y_coder = TableCoder(tables)
         if len(thresholds) != len(self._y_coder) - 1:
             raise BadModelFile("expected a table for each channel of z and each scale, got another number")
         self._scale_table = ScaleTable(thresholds)
+        self._quantise = RateDistortionQuantiser(tables.costs(MAGNITUDES))
 
     def table_indices(self, z_symbols: Symbols, rows: int, columns: int) -> npt.NDArray[np.uint8]:
         """The table of each symbol of y, (M, rows, columns), from z: int16 (N, ceil(rows / 4), ceil(columns / 4))."""
@@ -46,14 +48,19 @@ class HyperpriorCoder:
 
         The payload, and what `decode` makes of it.
         """
-        y_symbols = quantise(y)
-        return self.encode(y_symbols, self.hyper_latents.quantise(z)), y_symbols
+        z_symbols = self.hyper_latents.quantise(z)
+        indices = self.table_indices(z_symbols, *y.shape[1:])
+        y_symbols = self._quantise(y, indices)
+        return self._payload(y_symbols, z_symbols, indices), y_symbols
 
     def encode(self, y_symbols: Symbols, z_symbols: Symbols) -> bytes:
         """The payload of symbols, both int16."""
+        return self._payload(y_symbols, z_symbols, self.table_indices(z_symbols, *y_symbols.shape[1:]))
+
+    def _payload(self, y_symbols: Symbols, z_symbols: Symbols, indices: npt.NDArray[np.uint8]) -> bytes:
         writer = SymbolWriter()
         self.hyper_latents.encode(writer, z_symbols)
-        self._y_coder.encode(writer, y_symbols, self.table_indices(z_symbols, *y_symbols.shape[1:]))
+        self._y_coder.encode(writer, y_symbols, indices)
         return writer.finish()
 
     def decode(self, payload: bytes, rows: int, columns: int) -> Symbols:

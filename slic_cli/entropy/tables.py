@@ -42,6 +42,12 @@ class FrequencyTables:
             return "symbols of 16 bits"
         return None
 
+    def costs(self, magnitudes: int) -> npt.NDArray[np.float64]:
+        """Bits of the symbols 0 .. magnitudes - 1, (tables, magnitudes); one beyond a table costs as its last does."""
+        symbols = np.minimum(np.arange(magnitudes), (self.lengths - 2 + self.lowest)[:, None])
+        letters = np.maximum(symbols - self.lowest[:, None], 0)
+        return FREQUENCY_BITS - np.log2(self.frequencies[self.starts()[:, None] + letters])
+
     def starts(self) -> npt.NDArray[np.int64]:
         """Where each table begins in `frequencies`."""
         return np.concatenate([[0], np.cumsum(self.lengths[:-1], dtype=np.int64)])
