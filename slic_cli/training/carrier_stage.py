@@ -97,11 +97,12 @@ class CarrierStage:
     name: str = field(default="carrier", init=False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The filters; the wave may move a little faster."""
+        """The filters; the wave and the sums, whose numbers are larger, move a little faster."""
+        trained, faster = self.trained, self.table.wave_rate
         return [
-            {"params": list(self.trained.g_a.parameters()), "rate": 1.0, "clipped": True},
-            {"params": [self.trained.answers], "rate": 1.0, "clipped": True},
-            {"params": [self.trained.waves], "rate": self.table.wave_rate, "clipped": False},
+            {"params": list(trained.g_a.parameters()), "rate": 1.0, "clipped": True},
+            {"params": [trained.answers], "rate": faster, "clipped": True},
+            {"params": [trained.waves], "rate": faster, "clipped": False},
         ]
 
     def batch(self, draw: random.Random, count: int) -> Tensor:
