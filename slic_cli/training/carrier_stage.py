@@ -5,6 +5,7 @@ No codec takes part: the filters are a fiftieth of one, so that a processor sees
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ _SHOWN = ("crop-grid", "blur:radius=2", "affine", "jpeg:quality=75", "resize", "
 _DESTROYED = 0.8 * RUIN  # from here on hardly a pixel is left
 _EDITED_SHARE = 0.4  # of the steps show photographs that were edited
 _STRONGEST_TINT = 0.25  # of luma that colour fringes get
+# Nets over pictures: pixels between two threads, degrees, how much of a period is no thread, how opaque they are.
+_MESHES, _TILT, _THINNESS, _THREADS = (8.0, 26.0), 20.0, (-0.6, 0.7), (0.05, 0.7)
 
 
 class CarrierObjective(nn.Module):
@@ -53,7 +56,7 @@ class CarrierObjective(nn.Module):
         marked = self.attacker(to_eight_bits(self.carrier.mark(x[:count])), draw).pictures
         with torch.no_grad():
             plain = self.attacker(x, draw).pictures if draw.random() < _EDITED_SHARE else x
-            plain = torch.cat([plain, halved(x), fringed(x[:count], draw)])
+            plain = torch.cat([plain, halved(x), fringed(x[:count], draw), woven(x[:count], draw)])
             worst = self.carrier(plain).flatten(1).amax(1).topk(count).indices
         found, false = self.carrier(marked, soft=True), self.carrier(plain[worst])
         loss = misses(found) + self.table.caution * false_alarms(false)
@@ -81,6 +84,20 @@ def fringed(x: Tensor, draw: random.Random) -> Tensor:
     beside = luma.roll((draw.randint(-2, 2), draw.randint(-2, 2)), (2, 3)) - luma.mean((2, 3), keepdim=True)
     blue, red = (draw.uniform(-_STRONGEST_TINT, _STRONGEST_TINT) * beside for _ in range(2))
     return (x + mix_channels(torch.cat([torch.zeros_like(luma), blue, red], 1), TO_RGB)).clamp(0, 1)
+
+
+def woven(x: Tensor, draw: random.Random) -> Tensor:
+    """Pictures (n, 3, h, w) under a net of one colour, meshes about as wide as the wave is long: knitwear, fences."""
+    period, angle = draw.uniform(*_MESHES), math.radians(draw.uniform(-_TILT, _TILT))
+    rows, columns = (torch.arange(side, device=x.device, dtype=x.dtype) for side in x.shape[2:])
+    phases = [draw.uniform(0, 2 * math.pi) for _ in range(2)]
+    along = math.cos(angle) * columns[None, :] + math.sin(angle) * rows[:, None]
+    across = math.cos(angle) * rows[:, None] - math.sin(angle) * columns[None, :]
+    waves = [torch.cos(2 * math.pi * way / period + phases.pop()) for way in (along, across)]
+    thin = draw.uniform(*_THINNESS)
+    net = ((torch.maximum(*waves) - thin) / (1 - thin)).clamp(0, 1)
+    colour = torch.tensor([draw.random() for _ in range(3)], device=x.device)[:, None, None]
+    return x + draw.uniform(*_THREADS) * net * (colour - x)
 
 
 @dataclass

@@ -28,7 +28,7 @@ from slic_cli.training.carrier import (
     misses,
     reach,
 )
-from slic_cli.training.carrier_stage import fringed, halved, hard_places
+from slic_cli.training.carrier_stage import fringed, halved, hard_places, woven
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.graft import graft, grafted_alarm, ungraft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
@@ -139,6 +139,18 @@ def test_hard_places_are_where_the_wave_is() -> None:
     places = hard_places(own, [(x[0] * 255).round().to(torch.uint8) for x in (dull, marked)])
     assert [place.photograph for place in places] == [0, 1]
     assert places[1].row > 64 and places[1].column > 128 and places[1].weight > 4 * places[0].weight
+
+
+def test_nets_have_one_colour_and_two_directions() -> None:
+    x = torch.full((2, 3, 96, 96), 0.5)
+    for seed in range(8):
+        woven_in = woven(x, random.Random(seed))
+        assert woven_in.min() >= 0 and woven_in.max() <= 1
+        added = (woven_in - x)[0].flatten(1)
+        assert torch.linalg.matrix_rank(added, rtol=1e-4) == 1
+        strength = (woven_in - x)[0].abs().sum(0)
+        assert strength.mean(0).std() > 0.01 * strength.mean() and strength.mean(1).std() > 0.01 * strength.mean()
+    assert torch.equal(woven(x, random.Random(1)), woven(x, random.Random(1)))
 
 
 @torch.no_grad()
