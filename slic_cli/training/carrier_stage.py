@@ -5,6 +5,7 @@ No codec takes part: the filters are a fiftieth of one, so that a processor sees
 
 from __future__ import annotations
 
+import colorsys
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ _DESTROYED = 0.8 * RUIN  # from here on hardly a pixel is left
 _EDITED_SHARE = 0.4  # of the steps show photographs that were edited
 _STRONGEST_TINT = 0.25  # of luma that colour fringes get
 # Nets over pictures: pixels between two threads, degrees, how much of a period is no thread, how opaque they are.
-_MESHES, _TILT, _THINNESS, _THREADS = (8.0, 26.0), 20.0, (-0.6, 0.7), (0.05, 0.7)
+_MESHES, _TILT, _THINNESS, _THREADS = (9.0, 20.0), 25.0, (-0.6, 0.5), (0.1, 0.9)
 
 
 class CarrierObjective(nn.Module):
@@ -56,7 +57,8 @@ class CarrierObjective(nn.Module):
         marked = self.attacker(to_eight_bits(self.carrier.mark(x[:count])), draw).pictures
         with torch.no_grad():
             plain = self.attacker(x, draw).pictures if draw.random() < _EDITED_SHARE else x
-            plain = torch.cat([plain, halved(x), fringed(x[:count], draw), woven(x[:count], draw)])
+            plain = torch.cat([plain, halved(x), fringed(x[:count], draw)])
+            plain = torch.cat([plain, *(woven(part, draw) for part in x.split(count))])
             worst = self.carrier(plain).flatten(1).amax(1).topk(count).indices
         found, false = self.carrier(marked, soft=True), self.carrier(plain[worst])
         loss = misses(found) + self.table.caution * false_alarms(false)
@@ -96,8 +98,8 @@ def woven(x: Tensor, draw: random.Random) -> Tensor:
     waves = [torch.cos(2 * math.pi * way / period + phases.pop()) for way in (along, across)]
     thin = draw.uniform(*_THINNESS)
     net = ((torch.maximum(*waves) - thin) / (1 - thin)).clamp(0, 1)
-    colour = torch.tensor([draw.random() for _ in range(3)], device=x.device)[:, None, None]
-    return x + draw.uniform(*_THREADS) * net * (colour - x)
+    colour = torch.tensor(colorsys.hsv_to_rgb(draw.random(), draw.uniform(0.3, 1), draw.uniform(0.2, 1)))
+    return x + draw.uniform(*_THREADS) * net * (colour.to(x)[:, None, None] - x)
 
 
 @dataclass
