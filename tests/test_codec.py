@@ -234,7 +234,7 @@ def test_the_shipped_model_self_destructs() -> None:
 def test_payloads_are_as_small_as_compressais() -> None:
     """Integer networks and tables cost next to nothing, on real weights.
 
-    On Kodak photographs the ratio is 0.986 to 1.001. This picture is unlike any photograph: many of its latents are
+    On Kodak photographs the ratio is 0.91 to 0.97, since the encoder spares bits. This picture is unlike any photograph: many of its latents are
     escaped, which takes 32 bits here and fewer in CompressAI, hence the wider bound.
     """
     models = pytest.importorskip("compressai.models")
@@ -244,7 +244,8 @@ def test_payloads_are_as_small_as_compressais() -> None:
         for name, tensor in load_tensors(spec).items()
         if not name.startswith(("tables.", "training."))
     }
-    net = models.ScaleHyperprior(192, 320).eval()
+    m, n = weights["g_a.6.weight"].shape[:2]
+    net = models.ScaleHyperprior(n, m).eval()
     torch.nn.Module.load_state_dict(net, weights, strict=False)
     net.update(force=True)
     with torch.inference_mode():
