@@ -234,8 +234,8 @@ def test_the_shipped_model_self_destructs() -> None:
 def test_payloads_are_as_small_as_compressais() -> None:
     """Integer networks and tables cost next to nothing, on real weights.
 
-    On Kodak photographs the ratio is 0.91 to 0.97, since the encoder spares bits. This picture is unlike any photograph: many of its latents are
-    escaped, which takes 32 bits here and fewer in CompressAI, hence the wider bound.
+    On Kodak photographs the ratio is 0.91 to 0.97, since the encoder spares bits. This picture is unlike any
+    photograph: many of its latents are escaped, which takes 32 bits here and fewer in CompressAI, hence the bound.
     """
     models = pytest.importorskip("compressai.models")
     spec, pixels = find_model(DEFAULT_MODEL), photograph(256, 384, seed=5)

@@ -58,7 +58,7 @@ class CarrierObjective(nn.Module):
         with torch.no_grad():
             plain = self.attacker(x, draw).pictures if draw.random() < _EDITED_SHARE else x
             plain = torch.cat([plain, halved(x), fringed(x[:count], draw)])
-            plain = torch.cat([plain, *(woven(part, draw) for part in x.split(count))])
+            plain = torch.cat([plain, *(woven(part, draw) for part in torch.split(x, count))])
             worst = self.carrier(plain).flatten(1).amax(1).topk(count).indices
         found, false = self.carrier(marked, soft=True), self.carrier(plain[worst])
         loss = misses(found) + self.table.caution * false_alarms(false)
