@@ -19,7 +19,7 @@ class Average:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._network, self._decay = network, decay
-        self._means = self._copies()
+        self._means = self._copies() if decay else []
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -39,8 +39,9 @@ class Average:
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take the means that `state_dict` gave."""
-        for mean, (name, _) in zip(self._means, self._network.named_parameters(), strict=True):
-            mean.copy_(state[name])
+        if self._decay:
+            for mean, (name, _) in zip(self._means, self._network.named_parameters(), strict=True):
+                mean.copy_(state[name])
 
     @contextmanager
     def shown(self) -> Iterator[None]:
