@@ -1,7 +1,7 @@
 """Fixed-point layers of small integers: the hyper-syntheses and context models of mbt2018 and cheng2020-anchor.
 
 Activations have 16 bits. Each output has a power of two of its own, with which its weights are 8 to 16 on average, so
-that nearly all are bytes and a row of small weights is as exact as one of large ones. Products are made of bytes
+that nearly all are bytes and a row of small weights is as exact as one of large ones. Products are exact
 (entropy/byte_product.py) and put together in float64, where everything here is exact: sums have less than 35 bits,
 biases at most 43, the slope of a leaky ReLU adds 10, and powers of two add none. docs/format.md gives the arithmetic.
 """
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slic_cli.entropy.byte_product import LIMIT, ByteProduct, split
+from slic_cli.entropy.byte_product import LIMIT, ByteProduct, operand
 from slic_cli.entropy.phases import Kind, Phase, phases_of, reach_of
 from slic_cli.errors import BadModelFile
 
@@ -75,24 +75,19 @@ class ByteLayer:
         self._slope = slope
         self.outputs = len(fixed.bias)
 
-    def __call__(self, planes: Tensor, share: Tensor | None = None, limit: float = LIMIT) -> Tensor:
-        """int8 (2, n, in), low and high bytes, to integers in float64 (n, out), at most `limit` in size.
+    def __call__(self, x: Tensor, share: Tensor | None = None, limit: float = LIMIT) -> Tensor:
+        """An operand (parts, n, in) to integers in float64 (n, out), at most `limit` in size.
 
         `share` (n, out) takes the place of the bias. Ties are rounded to even.
         """
-        sums = self._sums(planes).add_(self._bias if share is None else share)
+        sums = self._product(x).add_(self._bias if share is None else share)
         if self._slope != 1:
             F.leaky_relu_(sums, self._slope)
         return sums.mul_(self._scale).round_().clamp_(-limit, limit)
 
-    def share(self, planes: Tensor) -> Tensor:
+    def share(self, x: Tensor) -> Tensor:
         """The sums with the bias, and nothing else: integers in float64 (n, out)."""
-        return self._sums(planes).add_(self._bias)
-
-    def _sums(self, planes: Tensor) -> Tensor:
-        _, count, columns = planes.shape
-        low, high = self._product(planes.view(2 * count, columns)).view(2, count, -1)
-        return low.add_(high, alpha=256)
+        return self._product(x).add_(self._bias)
 
 
 class ByteConvolution:
@@ -110,28 +105,28 @@ class ByteConvolution:
 
     def __call__(self, x: Tensor) -> Tensor:
         rows, columns, channels = x.shape
-        planes = F.pad(split(x), (0, 0, *[self._reach] * 4))
+        seen = F.pad(operand(x), (0, 0, *[self._reach] * 4))
         height, width = rows * self._stride, columns * self._stride
         out = torch.empty(height, width, self._layers[0].outputs, dtype=torch.int16)
         taps = max(len(phase.taps) for phase in self._phases)
-        band = max(1, _PATCH_BYTES // (2 * channels * taps * columns))
+        band = max(1, _PATCH_BYTES // (len(seen) * seen.element_size() * channels * taps * columns))
         for top in range(0, rows, band):
             bottom = min(rows, top + band)
             for phase, layer in zip(self._phases, self._layers, strict=True):
-                results = layer(self._patches(planes, phase, top, bottom))
+                results = layer(self._patches(seen, phase, top, bottom))
                 first = top * self._stride + phase.row
                 part = out[first : bottom * self._stride : self._stride, phase.column :: self._stride]
                 part.copy_(results.view(bottom - top, columns, -1))
         return out
 
-    def _patches(self, planes: Tensor, phase: Phase, top: int, bottom: int) -> Tensor:
-        """What the taps see from rows [top, bottom): int8 (2, positions, taps * channels)."""
-        reach, columns = self._reach, planes.shape[2] - 2 * self._reach
+    def _patches(self, seen: Tensor, phase: Phase, top: int, bottom: int) -> Tensor:
+        """What the taps see from rows [top, bottom): an operand (parts, positions, taps * channels)."""
+        reach, columns = self._reach, seen.shape[2] - 2 * self._reach
         views = [
-            planes[:, reach + top + row : reach + bottom + row, reach + column : reach + column + columns]
+            seen[:, reach + top + row : reach + bottom + row, reach + column : reach + column + columns]
             for row, column in phase.taps
         ]
-        return torch.cat(views, 3).view(2, (bottom - top) * columns, -1)
+        return torch.cat(views, 3).view(len(seen), (bottom - top) * columns, -1)
 
 
 def _part(fixed: FixedWeights, phase: Phase) -> FixedWeights:

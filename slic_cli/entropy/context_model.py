@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from slic_cli.entropy.byte_network import HIDDEN_BITS, LEAKY_SLOPE, ByteLayer, FixedWeights, Floats, to_fixed_weights
-from slic_cli.entropy.byte_product import split
+from slic_cli.entropy.byte_product import operand
 from slic_cli.entropy.hyper_latents import Tensors
 from slic_cli.entropy.wavefront import TAPS
 
@@ -59,18 +59,14 @@ class ContextModel:
         height = max(1, _BAND_POSITIONS // columns)
         for top in range(0, rows, height):
             band = params[top : top + height].reshape(-1, channels)
-            share[top : top + height] = self._hyper_share.share(split(band)).view(-1, columns, share.shape[2])
+            share[top : top + height] = self._hyper_share.share(operand(band)).view(-1, columns, share.shape[2])
         return share
 
     def __call__(self, seen: Tensor, share: Tensor) -> Parameters:
-        """From the neighbours of n positions, int8 (2, n, 12 M), and their `hyper_share`, (n, out)."""
-        x = self._first(_planes(self._context(seen)), share)
-        both = self._third(_planes(self._second(_planes(x))), limit=PARAMETER_MAX)
+        """From the neighbours of n positions, an operand (parts, n, 12 M), and their `hyper_share`, (n, out)."""
+        x = self._first(operand(self._context(seen)), share)
+        both = self._third(operand(self._second(operand(x))), limit=PARAMETER_MAX)
         return Parameters(both[:, : self.channels].clamp_(min=0), both[:, self.channels :])
-
-
-def _planes(activations: Tensor) -> Tensor:
-    return split(activations.to(torch.int16))
 
 
 def _masked(weight: Floats) -> Floats:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slic_cli.entropy.byte_product import LIMIT, split
+from slic_cli.entropy.byte_product import LIMIT, operand
 
 LAG = 3  # columns by which each row of a front is behind the one above
 REACH = 2  # rows and columns that a position sees on each side
@@ -50,22 +50,21 @@ def along(plane: Tensor, front: Front, run: int = 1, row: int = 0, column: int =
 
 
 class LatentPlane:
-    """The decoded latents of a strip, and their bytes with the zeros around them that the context model sees."""
+    """The decoded latents of a strip, and what the context model sees: them with zeros around them, as an operand."""
 
     def __init__(self, channels: int, rows: int, columns: int) -> None:
         self._latents = torch.empty(rows, columns, channels)
-        self._bytes = torch.zeros(2, rows + REACH, columns + 2 * REACH, channels, dtype=torch.int8)
+        self._seen = operand(torch.zeros(rows + REACH, columns + 2 * REACH, channels))
 
     def neighbours(self, front: Front) -> Tensor:
-        """What a front sees: low and high bytes, int8 (2, count, 12 channels), the mask's taps in raster order."""
-        views = [along(self._bytes, front, run, row) for row, run in enumerate((5, 5, 2))]
+        """What a front sees, an operand (parts, count, 12 channels): the mask's taps in raster order."""
+        views = [along(self._seen, front, run, row) for row, run in enumerate((5, 5, 2))]
         return torch.cat(views, 2)
 
     def write(self, front: Front, values: Tensor) -> None:
         """Set the latents of a front, integers in float32 (count, channels). The context sees them clipped."""
         along(self._latents, front).copy_(values)
-        seen = split(values.clamp(-LIMIT, LIMIT).to(torch.int16))
-        along(self._bytes, front, 1, REACH, REACH).copy_(seen)
+        along(self._seen, front, 1, REACH, REACH).copy_(operand(values.clamp(-LIMIT, LIMIT)))
 
     def latents(self) -> Tensor:
         """All of them: float32 (channels, rows, columns)."""

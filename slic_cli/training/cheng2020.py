@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
@@ -22,8 +23,24 @@ class _EverySecond(nn.Conv2d):
         return F.conv2d(x[:, :, ::2, ::2], self.weight, self.bias)
 
 
+def _narrow_transforms(widths: Sequence[int]) -> tuple[nn.Sequential, nn.Sequential]:
+    """g_a and g_s with `widths` channels on the grids of 1/2, 1/4, 1/8 and 1/16 of the picture's."""
+    from compressai.layers import ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride, conv3x3, subpel_conv3x3
+
+    a, b, c, m = widths
+    down: list[Any] = []
+    for before, after in ((3, a), (a, b), (b, c)):
+        block = ResidualBlockWithStride(before, after, stride=2)
+        block.skip = _EverySecond(before, after, 1)
+        down += [block, ResidualBlock(after, after)]
+    up: list[Any] = [ResidualBlock(m, m)]
+    for before, after in ((m, c), (c, b), (b, a)):
+        up += [ResidualBlockUpsample(before, after, 2), ResidualBlock(after, after)]
+    return nn.Sequential(*down, conv3x3(c, m, stride=2)), nn.Sequential(*up, subpel_conv3x3(a, 3, 2))
+
+
 class Cheng2020(Minnen2018):
-    """cheng2020-anchor with `n` channels everywhere, `m` as many, in normalised units."""
+    """cheng2020-anchor with N = `n` channels, `m` as many, in normalised units; the last of `widths` is N."""
 
     architecture: ClassVar[str] = "cheng2020-anchor"
 
@@ -35,9 +52,7 @@ class Cheng2020(Minnen2018):
         from compressai.models import Cheng2020Anchor
 
         net: Any = Cheng2020Anchor(self.n)
-        for index in (0, 2, 4):
-            block = net.g_a[index]
-            block.skip = _EverySecond(block.skip.in_channels, self.n, 1)
+        net.g_a, net.g_s = _narrow_transforms(self.widths)
         module: nn.Module = net
         return module
 

@@ -66,7 +66,7 @@ def start_entropy_model(codec: Hyperprior, used: int) -> None:
 
 def _room(codec: Hyperprior, level: int) -> int:
     """The channels that a level of the analysis has for axes: behind a leaky ReLU each takes two."""
-    return codec.n // 2 if isinstance(codec, Cheng2020) and level < 3 else codec.widths[level]
+    return codec.widths[level] // 2 if isinstance(codec, Cheng2020) and level < 3 else codec.widths[level]
 
 
 def _damp(net: Any) -> None:

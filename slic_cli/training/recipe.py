@@ -46,7 +46,7 @@ class ModelTable:
     `distortion_weight` gives it: the weight of 255^2 MSE beside bits per pixel.
 
     `widths`, at most (N, N, N, M), are the channels in use after the four analysis convolutions, all of them if empty.
-    cheng2020-anchor has M = N and no widths.
+    cheng2020-anchor has M = N, as the last of its widths is; the others are those of 1/2, 1/4 and 1/8 of the size.
     """
 
     name: str
@@ -69,7 +69,8 @@ class ModelTable:
         _require(not self.widths or fitting, "widths", f"four numbers from 4 to {most}", self.widths)
         if self.architecture == _RESIDUAL:
             _require(self.n == self.m, "n and m", f"equal numbers for {_RESIDUAL}", (self.n, self.m))
-            _require(not self.widths, "widths", f"none for {_RESIDUAL}", self.widths)
+            last = self.widths[3:] in ((), (self.m,))
+            _require(last, "widths", f"{self.m}, N, as the last for {_RESIDUAL}", self.widths)
 
     @property
     def rate_weight(self) -> float:

@@ -18,7 +18,7 @@ from slic_cli.transform import layers
 from slic_cli.transform.layers import LATENT_UNIT as LATENT_UNIT
 from slic_cli.transform.layers import Arrays, Gdn, bands, load_weight, to_precision
 from slic_cli.transform.tiling import analyse_tiles, synthesise_tiles
-from slic_cli.transform.trimming import trim
+from slic_cli.transform.trimming import trim_hyperprior
 
 HALO = 2  # latents around a tile that its pixels, or its latents, depend on
 TILE = 64  # latents along a tile's side
@@ -57,7 +57,7 @@ class Balle2018Transform:
     """
 
     def __init__(self, tensors: Arrays, device: torch.device, precision: torch.dtype) -> None:
-        self._tensors = trim(tensors)
+        self._tensors = trim_hyperprior(tensors)
         self.device = device
         half, full = precision, torch.float32
         self._g_a = self._convolutions("g_a", (full, half, half, full))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from slic_cli.transform.layers import LEAKY_SLOPE, Arrays, Gdn, load_weight, to_precision
 from slic_cli.transform.tiling import analyse_tiles, synthesise_tiles
+from slic_cli.transform.trimming import trim_anchor
 
 ANALYSIS_HALO = 4  # latents around a tile that its latents depend on: 57 pixels
 SYNTHESIS_HALO = 7  # latents around a tile that its pixels depend on: 6.5
@@ -80,7 +81,7 @@ class Cheng2020Transform:
     """
 
     def __init__(self, tensors: Arrays, device: torch.device, precision: torch.dtype) -> None:
-        self._tensors = tensors
+        self._tensors = trim_anchor(tensors)
         self.device = device
         half, full = precision, torch.float32
         self._g_a = self._analysis_stages((full, half, half, half, full, full), half)

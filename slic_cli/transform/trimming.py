@@ -1,34 +1,109 @@
-"""Channels that are zero for every picture, left out: a model that uses fewer than N of them runs the faster for it."""
+"""Channels that are zero for every picture, left out: a model that uses fewer than N of them runs the faster for it.
+
+Nothing that is computed changes: normalisation and leaky ReLUs leave zeros zero.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from slic_cli.errors import BadModelFile
 from slic_cli.transform.layers import Arrays
 
-_INNER = (0, 2, 4)  # the convolutions that another one follows
+_LEVELS = (0, 1, 2)  # grids between pixels and latents, in the order in which a network comes to them
 
 
-def trim(tensors: Arrays) -> Arrays:
-    """g_a and g_s of bmshj2018-hyperprior without the inner channels whose weights and bias are all zero.
+@dataclass(frozen=True)
+class _Stream:
+    """Channels that several convolutions write, added up, and others read.
 
-    Normalisation leaves zeros zero, so nothing that is computed changes. At least one channel of each layer stays.
-    Raises BadModelFile.
+    A weight holds outputs along axis `out`; those of `shuffled` convolutions lie four to a
+    channel, for a pixel shuffle.
     """
+
+    written: tuple[str, ...]
+    read: tuple[str, ...]
+    norm: str | None = None
+    shuffled: tuple[str, ...] = ()
+    out: int = 0
+
+
+def trim_hyperprior(tensors: Arrays) -> Arrays:
+    """bmshj2018-hyperprior and mbt2018 without the inner channels of g_a and g_s whose weights and bias are all zero.
+
+    At least one channel of each layer stays. Raises BadModelFile.
+    """
+    streams = [
+        _Stream((f"{net}.{index}",), (f"{net}.{index + 2}",), f"{net}.{index + 1}", out=out)
+        for net, out in (("g_a", 0), ("g_s", 1))
+        for index in (0, 2, 4)
+    ]
+    return _trim(tensors, streams)
+
+
+def trim_anchor(tensors: Arrays) -> Arrays:
+    """The same for cheng2020-anchor: inside its residual blocks and along the paths that they add to."""
+    return _trim(tensors, [*_anchor_analysis(), *_anchor_synthesis()])
+
+
+def _anchor_analysis() -> Iterator[_Stream]:
+    """On each grid a block that halves it and one that keeps it."""
+    for level in _LEVELS:
+        first, second, following = (f"g_a.{2 * level + step}" for step in (0, 1, 2))
+        for block in (first, second):
+            yield _Stream((f"{block}.conv1",), (f"{block}.conv2",))
+        added = (f"{first}.conv2", f"{first}.skip", f"{second}.conv2")
+        after = (following,) if level == 2 else (f"{following}.conv1", f"{following}.skip")
+        yield _Stream(added, (f"{second}.conv1", *after), f"{first}.gdn")
+
+
+def _anchor_synthesis() -> Iterator[_Stream]:
+    """A block on the latents' grid, then on each grid one that doubles it and one that keeps it."""
+    yield _Stream(("g_s.0.conv1",), ("g_s.0.conv2",))
+    for level in _LEVELS:
+        first, second, following = (f"g_s.{2 * level + step}" for step in (1, 2, 3))
+        subpel, skip = f"{first}.subpel_conv.0", f"{first}.upsample.0"
+        yield _Stream((subpel,), (f"{first}.conv",), shuffled=(subpel,))
+        yield _Stream((f"{second}.conv1",), (f"{second}.conv2",))
+        added = (f"{first}.conv", skip, f"{second}.conv2")
+        after = (f"{following}.0",) if level == 2 else (f"{following}.subpel_conv.0", f"{following}.upsample.0")
+        yield _Stream(added, (f"{second}.conv1", *after), f"{first}.igdn", shuffled=(skip,))
+
+
+def _trim(tensors: Arrays, streams: list[_Stream]) -> Arrays:
     trimmed = dict(tensors)
-    names = [f"{net}.{index}.{part}" for net in ("g_a", "g_s") for index in _INNER for part in ("weight", "bias")]
-    names += [f"{net}.{index + 1}.{part}" for net in ("g_a", "g_s") for index in _INNER for part in ("beta", "gamma")]
-    for name in (*names, "g_a.6.weight", "g_s.6.weight"):
-        if name not in tensors:
-            raise BadModelFile(f"expected the tensor {name}, got a model without it")
-    for net, out in (("g_a", 0), ("g_s", 1)):
-        for index in _INNER:
-            layer, norm, following = f"{net}.{index}", f"{net}.{index + 1}", f"{net}.{index + 2}.weight"
-            weight = trimmed[f"{layer}.weight"]
-            live = weight.any(axis=tuple(axis for axis in range(4) if axis != out)) | (trimmed[f"{layer}.bias"] != 0)
-            live[0] = True
-            trimmed[f"{layer}.weight"] = weight.compress(live, out)
-            trimmed[following] = trimmed[following].compress(live, 1 - out)
-            trimmed[f"{norm}.gamma"] = trimmed[f"{norm}.gamma"][live][:, live]
-            for name in (f"{layer}.bias", f"{norm}.beta"):
-                trimmed[name] = trimmed[name][live]
+    for stream in streams:
+        for name in _names(stream):
+            if name not in tensors:
+                raise BadModelFile(f"expected the tensor {name}, got a model without it")
+        live = np.any([_live(trimmed, layer, stream) for layer in stream.written], axis=0)
+        live[0] = True
+        for layer in stream.written:
+            kept = live.repeat(4) if layer in stream.shuffled else live
+            trimmed[f"{layer}.weight"] = trimmed[f"{layer}.weight"].compress(kept, stream.out)
+            trimmed[f"{layer}.bias"] = trimmed[f"{layer}.bias"][kept]
+        for layer in stream.read:
+            trimmed[f"{layer}.weight"] = trimmed[f"{layer}.weight"].compress(live, 1 - stream.out)
+        if stream.norm:
+            trimmed[f"{stream.norm}.beta"] = trimmed[f"{stream.norm}.beta"][live]
+            trimmed[f"{stream.norm}.gamma"] = trimmed[f"{stream.norm}.gamma"][live][:, live]
     return trimmed
+
+
+def _names(stream: _Stream) -> Iterator[str]:
+    for layer in stream.written:
+        yield from (f"{layer}.weight", f"{layer}.bias")
+    if stream.norm:
+        yield from (f"{stream.norm}.beta", f"{stream.norm}.gamma")
+    yield from (f"{layer}.weight" for layer in stream.read)
+
+
+def _live(tensors: dict[str, npt.NDArray[Any]], layer: str, stream: _Stream) -> npt.NDArray[np.bool_]:
+    weight, bias = tensors[f"{layer}.weight"], tensors[f"{layer}.bias"]
+    live: npt.NDArray[np.bool_] = weight.any(axis=tuple(axis for axis in range(4) if axis != stream.out)) | (bias != 0)
+    return live.reshape(-1, 4).any(1) if layer in stream.shuffled else live

@@ -119,9 +119,11 @@ def test_extreme_latents_round_trip(name: str) -> None:
 
 @pytest.mark.parametrize("name", AUTOREGRESSIVE)
 def test_both_ways_to_multiply_give_the_same_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not byte_product.bytes_are_quick():
+        pytest.skip("a processor without instructions for products of bytes")
     y, z = latents(coder_of(name), 12, 14, 4)
     results = set()
-    for quick in (False, byte_product.bytes_are_quick()):
+    for quick in (False, True):
         monkeypatch.setattr(byte_product, "bytes_are_quick", lambda quick=quick: quick)
         coder = coder_of(name)
         payload = coder.encode_latents(y, z)[0]

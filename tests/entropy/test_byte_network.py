@@ -19,7 +19,7 @@ from slic_cli.entropy.byte_network import (
     FixedWeights,
     to_fixed_weights,
 )
-from slic_cli.entropy.byte_product import LIMIT, split
+from slic_cli.entropy.byte_product import LIMIT, operand
 from slic_cli.entropy.phases import Kind
 from slic_cli.errors import BadModelFile
 
@@ -91,13 +91,13 @@ def test_powers_of_two_are_the_largest_that_the_rule_allows() -> None:
 @pytest.mark.parametrize(("total", "result"), [(0, 0), (64, 0), (65, 1), (192, 2), (-192, -2), (1 << 40, LIMIT)])
 def test_results_are_rounded_to_even_and_clipped(total: int, result: int) -> None:
     layer = ByteLayer(FixedWeights(np.zeros((1, 1)), np.array([float(total)]), np.array([7])), HIDDEN_BITS)
-    assert layer(split(torch.zeros(1, 1, dtype=torch.int16))).tolist() == [[result]]
+    assert layer(operand(torch.zeros(1, 1, dtype=torch.int16))).tolist() == [[result]]
 
 
 def test_a_share_takes_the_place_of_the_bias() -> None:
     fixed = to_fixed_weights(np.ones((3, 8)), np.arange(3) / 2, HIDDEN_BITS)
     left, right = (FixedWeights(fixed.weight[:, part], fixed.bias, fixed.exponents) for part in (slice(5), slice(5, 8)))
-    x = split(activations(4, 8, 1, 900)[:, :, 0])
+    x = operand(activations(4, 8, 1, 900)[:, :, 0])
     share = ByteLayer(left, HIDDEN_BITS).share(x[:, :, :5])
     whole = ByteLayer(fixed, HIDDEN_BITS, slope=LEAKY_SLOPE)(x)
     assert torch.equal(ByteLayer(right, HIDDEN_BITS, slope=LEAKY_SLOPE)(x[:, :, 5:], share), whole)

@@ -31,16 +31,20 @@ def test_every_position_once_and_after_what_it_sees(size: tuple[int, int]) -> No
         assert all(when[place] < number for place in seen if place in when)
 
 
+def integers(seen: torch.Tensor) -> torch.Tensor:
+    """What an operand stands for: one part, or low and high bytes."""
+    return (seen * torch.tensor([1, 256])[: len(seen), None, None]).sum(0)
+
+
 @settings(deadline=None)
 @given(sizes)
 def test_neighbours_are_those_of_the_masked_kernel(size: tuple[int, int]) -> None:
     """Written front by front and read back: zeros outside and where nothing is decoded yet, else what was written."""
-    low_and_high = torch.tensor([1, 256])[:, None, None]
     rows, columns = size
     values = torch.arange(1, rows * columns * 2 + 1, dtype=torch.float32).view(rows, columns, 2)
     plane = LatentPlane(2, rows, columns)
     for front in fronts(rows, columns):
-        seen = (plane.neighbours(front) * low_and_high).sum(0)
+        seen = integers(plane.neighbours(front))
         for index, (row, column) in enumerate(places(front)):
             taps = [(row + k, column + l) for k, l in TAPS]  # noqa: E741
             inside = [(0 <= r < rows and 0 <= c < columns, r, c) for r, c in taps]
@@ -55,5 +59,4 @@ def test_the_context_sees_large_latents_clipped() -> None:
     plane = LatentPlane(2, 1, 2)
     plane.write(Front(0, 0, 1), torch.tensor([[1e6, -1e6]]))
     assert plane.latents()[:, 0, 0].tolist() == [1e6, -1e6]
-    low, high = plane.neighbours(Front(0, 1, 1))[:, 0, -2:].int()
-    assert (256 * high + low).tolist() == [LIMIT, -LIMIT]
+    assert integers(plane.neighbours(Front(0, 1, 1)))[0, -2:].tolist() == [LIMIT, -LIMIT]

@@ -14,10 +14,12 @@ pytest.importorskip("compressai")
 from compressai.models import Cheng2020Anchor, JointAutoregressiveHierarchicalPriors
 
 from slic_cli.errors import BadModelFile
+from slic_cli.training.cheng2020 import Cheng2020
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.minnen2018 import Minnen2018
 from slic_cli.training.pixels import to_tensor
+from slic_cli.transform.trimming import trim_anchor
 
 N, GAIN = 8, 5.0
 CHANNELS = {"mbt2018": 12, "cheng2020-anchor": N}
@@ -111,6 +113,24 @@ def test_narrow_transforms_fold_and_load() -> None:
     assert wide.fixed_means.isnan().sum() == 20  # what is not there stays 0
     with pytest.raises(BadModelFile, match=r"channels .* at most, got weights beyond them"):
         again.load_folded(Minnen2018(16, 24).folded(), GAIN)
+
+
+def test_narrow_residual_transforms_fold_and_load() -> None:
+    """The channels left out are those that `trim` finds: CompressAI's own network gives the same pictures."""
+    torch.manual_seed(0)
+    narrow = Cheng2020(8, 8, GAIN, (4, 5, 6, 8)).eval()
+    net = Cheng2020Anchor(8).eval()
+    folded = {name: torch.from_numpy(array) for name, array in narrow.folded().items() if name != "spread"}
+    net.load_state_dict(net.state_dict() | folded)
+    again = Cheng2020(8, 8, GAIN, (4, 5, 6, 8)).eval()
+    again.load_folded(narrow.folded(), GAIN)
+    with torch.no_grad():
+        y = narrow.analyse(picture())
+        torch.testing.assert_close(net.g_a(picture()), y, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(net.g_s(y.round()), narrow.synthesise(y.round()), rtol=0, atol=1e-4)
+        torch.testing.assert_close(again.synthesise(y.round()), narrow.synthesise(y.round()), rtol=0, atol=1e-5)
+    assert trim_anchor(narrow.folded())["g_s.5.conv.weight"].shape == (4, 4, 3, 3)
+    assert trim_anchor(narrow.folded())["g_a.4.conv2.weight"].shape == (6, 6, 3, 3)
 
 
 def test_isolated_latents_stay_whole_numbers() -> None:
