@@ -9,13 +9,14 @@ where photographs hold little and where edits leave it alone. Its parts, all in 
     y    those latents, in two groups (one a colour), and one that is always 1
     g_s  draws the wave from the 1, and, where both groups have answered, noise beyond the range of pixels
 
-`seed` makes the filters, the carrier stage trains them and the wave, graft.py puts them into a codec, and the slic
-stage goes on from there.
+filters.py and residual_filters.py have the filters, the carrier stage trains them and the wave, graft.py puts them into
+a codec, and the slic stage goes on from there.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,54 +25,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slic_cli.training.checkpoint import load_checkpoint
-from slic_cli.training.jpeg_simulation import TO_RGB, TO_YCC
+from slic_cli.training.filters import GROUP, LENGTH, VARIANTS, phases, plain_filters
+from slic_cli.training.jpeg_simulation import TO_RGB
+from slic_cli.training.residual_filters import residual_filters
 from slic_cli.training.rounding import straight_through_round
 
-LENGTH = 16  # pixels of a wave, and the side of the tile that repeats: one latent
-GROUP = 8  # latents of each of the two groups
-DETECTORS = (8, 16, 16, 2 * GROUP)  # channels after each convolution of the filters
 ANSWERS = 6  # channels that a group's latents are summed in
 HARMLESS, RUIN = 10.0, 40.0  # alarms; what they do grows with their fourth power
 
 SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over a neighbourhood; constants stay as they are
 TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling
-_LUMA = 2  # the channel after Cb and Cr
 _TAPS = torch.arange(5.0) - 2
-_LOWPASS = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-_WINDOW = torch.exp(-(_TAPS**2) / (2 * 1.3**2))
-# Degrees of rotation and magnification that each pair of latents (cosine and sine) of a group answers to.
-_VARIANTS = ((0.0, 1.0), (9.0, 1.0), (-9.0, 1.0), (0.0, 0.71))
 # What each pair of answers sums: numbers of pairs of latents, each with the magnification at which they are in phase. A
 # magnification between two variants' finds both of them half awake.
 _SUMS = (((0, 1.0),), ((1, 1.0), (2, 1.0), (3, 0.71)), ((0, 0.85), (3, 0.85)))
-_FULL_ANSWER = 0.25  # weight of the last filters: an undisturbed wave's latents have a magnitude of 1 or 2
 _LEAST_EVIDENCE = 0.2  # keeps the slope of a root, and a logarithm, finite
 _SOFTNESS = 0.2  # the share of unrounded latents in a soft alarm
 _STEEPNESS = 2.0  # of the losses, in natural logarithms of an alarm
 _WORST = 0.02  # the share of a picture's places that counts apart: false alarms are rare and bad
-_NORM_FLOOR, _NORM_SHARE = 0.001, 0.5  # beta and gamma of the divisive normalisation inside a group
-# Shares of the norm of what else there is of a wave's length and direction, luma and the other colour. Photographs
-# hold all of them at once, the carrier has its own colour alone.
-_WITNESSES = (0.05, 0.25)
-_NOISE = 0.05  # share of the random initialisation that is kept
+_FILTERS: dict[str, Callable[[], nn.Sequential]] = {"plain": plain_filters, "residual": residual_filters}
 
 
 class Carrier(nn.Module):
-    """The wave and its filters, apart from any codec. `levels` is the wave's root mean square, in 8-bit levels."""
+    """The wave and its filters, apart from any codec.
+
+    `levels` is the wave's root mean square, in 8-bit levels; `filters` are "plain" or, in cheng2020-anchor, "residual".
+    """
 
     g_a: Any
 
-    def __init__(self, levels: float) -> None:
+    def __init__(self, levels: float, filters: str = "plain") -> None:
         super().__init__()
-        from compressai.layers import GDN
-        from compressai.models.utils import conv
-
-        a, b, c, m = DETECTORS
-        self.g_a = nn.Sequential(conv(3, a), GDN(a), conv(a, b), GDN(b), conv(b, c), GDN(c), conv(c, m))
+        self.g_a = _FILTERS[filters]()
         self.waves = nn.Parameter(_two_waves())
         self.answers = nn.Parameter(torch.stack([_answers(group) for group in range(2)]))
         self.levels = levels
-        seed(self.g_a)
 
     def tile(self) -> Tensor:
         """What is added to every LENGTH x LENGTH pixels: (3, LENGTH, LENGTH), in [0, 1] units."""
@@ -92,7 +80,7 @@ class Carrier(nn.Module):
 def load_carrier(path: Path) -> Carrier:
     """What a carrier stage left in its checkpoint, on the CPU. Raises BadModelFile."""
     content = load_checkpoint(path, {})
-    carrier = Carrier(content["identity"]["levels"])
+    carrier = Carrier(content["identity"]["levels"], content["identity"].get("filters", "plain"))
     carrier.load_state_dict(content["network"])
     return carrier
 
@@ -149,81 +137,14 @@ def _two_waves() -> Tensor:
     return blue + red
 
 
-@torch.no_grad()
-def seed(g_a: Any) -> None:
-    """Matched filters: colour and lowpass, lowpass, a wave's quadrature pair, its sum over a window of 61 pixels."""
-    for module in g_a:
-        if hasattr(module, "bias"):
-            module.weight.mul_(_NOISE)
-            module.bias.zero_()
-        else:
-            _set_norm(module, torch.ones_like(module.beta), 1e-3 * torch.eye(module.beta.numel()))
-    lowpass = _LOWPASS[:, None] * _LOWPASS
-    for channel, (colour, gain) in enumerate(((1, 4.0), (2, 4.0), (0, 1.0))):  # Cb, Cr, Y
-        g_a[0].weight[channel] += gain * torch.tensor(TO_YCC[colour])[:, None, None] * lowpass
-        g_a[2].weight[channel, channel] += 2 * lowpass
-    _set_norm(g_a[5], torch.full((2 * GROUP,), _NORM_FLOOR), _norm())
-    for group in range(2):
-        _seed_group(g_a[4].weight, g_a[6].weight, group)
-
-
-def _seed_group(pairs: Tensor, sums: Tensor, group: int) -> None:
-    """The filters of one colour: waves along rows for group 0, along columns for group 1."""
-    first = group * GROUP
-    scales = sorted({scale for _, scale in _VARIANTS}, reverse=True)
-    seen = [*((group, scale) for scale in scales), (_LUMA, 1.0), (1 - group, 1.0)]
-    for number, (colour, scale) in enumerate(seen):
-        for part in range(2):
-            kernel = _wave_kernel(scale, part)
-            pairs[first + 2 * number + part, colour] += kernel if group == 0 else kernel.T
-    for number, (degrees, scale) in enumerate(_VARIANTS):
-        phase = _phases(degrees, scale, group, _TAPS * 8)
-        window = _FULL_ANSWER * _WINDOW[:, None] * _WINDOW / _WINDOW.sum()
-        cosine, sine = first + 2 * scales.index(scale), first + 2 * scales.index(scale) + 1
-        out = first + 2 * number
-        sums[out, cosine] += torch.cos(phase) * window
-        sums[out, sine] -= torch.sin(phase) * window
-        sums[out + 1, sine] += torch.cos(phase) * window
-        sums[out + 1, cosine] += torch.sin(phase) * window
-
-
-def _wave_kernel(scale: float, part: int) -> Tensor:
-    """A windowed wave along rows at a quarter of the resolution, `part` 0 the cosine, 1 the sine; flat parts give 0."""
-    wave = torch.cos(2 * math.pi * _TAPS * 4 / (LENGTH * scale) - part * math.pi / 2) * _WINDOW
-    wave = wave - _WINDOW * wave.sum() / _WINDOW.sum()
-    return 4 * wave[None, :] * (_WINDOW / _WINDOW.sum())[:, None]
-
-
-def _norm() -> Tensor:
-    """Gamma of the third normalisation: a group's filters are divided by all its channels, the others by themselves."""
-    used = GROUP - 2 * len(_WITNESSES)
-    shares = torch.tensor([_NORM_SHARE] * used + [share for share in _WITNESSES for _ in range(2)])
-    gamma = 1e-3 * torch.eye(2 * GROUP)
-    for first in (0, GROUP):
-        gamma[first : first + used, first : first + GROUP] += shares
-    return gamma
-
-
-def _phases(degrees: float, scale: float, group: int, places: Tensor) -> Tensor:
-    """Of a group's wave, rotated and magnified, at all pairs of `places` in pixels: (rows, columns), in radians."""
-    angle = math.radians(degrees)
-    phase = 2 * math.pi / (LENGTH * scale) * (math.cos(angle) * places[None, :] + math.sin(angle) * places[:, None])
-    return phase if group == 0 else phase.T
-
-
 def _answers(group: int) -> Tensor:
     """Kernels that sum a group's latents over their neighbourhood, in phase: (GROUP, ANSWERS, 5, 5), a cosine and a
     sine for each of _SUMS."""
     kernels = torch.zeros(GROUP, ANSWERS, 5, 5)
     for channel, (number, scale) in ((2 * pair, term) for pair, terms in enumerate(_SUMS) for term in terms):
-        phase = _phases(_VARIANTS[number][0], scale, group, -_TAPS * LENGTH / 2)
+        phase = phases(VARIANTS[number][0], scale, group, -_TAPS * LENGTH / 2)
         latent = 2 * number
         kernels[latent, channel] = kernels[latent + 1, channel + 1] = torch.cos(phase)
         kernels[latent + 1, channel] = -torch.sin(phase)
         kernels[latent, channel + 1] = torch.sin(phase)
     return kernels
-
-
-def _set_norm(module: Any, beta: Tensor, gamma: Tensor) -> None:
-    module.beta.copy_(module.beta_reparam.init(beta))
-    module.gamma.copy_(module.gamma_reparam.init(gamma))

@@ -23,16 +23,23 @@ class _EverySecond(nn.Conv2d):
         return F.conv2d(x[:, :, ::2, ::2], self.weight, self.bias)
 
 
+def halving_block(before: int, after: int) -> nn.Module:
+    """A residual block of stride 2."""
+    from compressai.layers import ResidualBlockWithStride
+
+    block: nn.Module = ResidualBlockWithStride(before, after, stride=2)
+    block.skip = _EverySecond(before, after, 1)
+    return block
+
+
 def _narrow_transforms(widths: Sequence[int]) -> tuple[nn.Sequential, nn.Sequential]:
     """g_a and g_s with `widths` channels on the grids of 1/2, 1/4, 1/8 and 1/16 of the picture's."""
-    from compressai.layers import ResidualBlock, ResidualBlockUpsample, ResidualBlockWithStride, conv3x3, subpel_conv3x3
+    from compressai.layers import ResidualBlock, ResidualBlockUpsample, conv3x3, subpel_conv3x3
 
     a, b, c, m = widths
     down: list[Any] = []
     for before, after in ((3, a), (a, b), (b, c)):
-        block = ResidualBlockWithStride(before, after, stride=2)
-        block.skip = _EverySecond(before, after, 1)
-        down += [block, ResidualBlock(after, after)]
+        down += [halving_block(before, after), ResidualBlock(after, after)]
     up: list[Any] = [ResidualBlock(m, m)]
     for before, after in ((m, c), (c, b), (b, a)):
         up += [ResidualBlockUpsample(before, after, 2), ResidualBlock(after, after)]
@@ -40,7 +47,7 @@ def _narrow_transforms(widths: Sequence[int]) -> tuple[nn.Sequential, nn.Sequent
 
 
 class Cheng2020(Minnen2018):
-    """cheng2020-anchor with N = `n` channels, `m` as many, in normalised units; the last of `widths` is N."""
+    """cheng2020-anchor with N = `n` channels, `m` as many, in normalised units."""
 
     architecture: ClassVar[str] = "cheng2020-anchor"
 
@@ -49,10 +56,16 @@ class Cheng2020(Minnen2018):
         return anchor_shapes(self.n, self.m)
 
     def _make_net(self) -> nn.Module:
-        from compressai.models import Cheng2020Anchor
+        from compressai.layers import conv3x3
+        from compressai.models import Cheng2020Anchor, JointAutoregressiveHierarchicalPriors
 
-        net: Any = Cheng2020Anchor(self.n)
+        m, anchor = self.widths[3], Cheng2020Anchor(self.n)
+        net: Any = JointAutoregressiveHierarchicalPriors(self.n, m)
         net.g_a, net.g_s = _narrow_transforms(self.widths)
+        net.h_a, net.h_s = anchor.h_a, anchor.h_s
+        if m < self.n:
+            net.h_a[0] = conv3x3(m, self.n)
+            net.h_s[8] = conv3x3(net.h_s[8].in_channels, 2 * m)
         module: nn.Module = net
         return module
 

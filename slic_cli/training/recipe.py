@@ -29,7 +29,8 @@ STAGES = ("base", "jpeg-sim", "carrier", "slic", "entropy")
 CODEC_STAGES = ("base", "slic", "entropy")  # those that train a codec
 ARCHITECTURES = ("bmshj2018-hyperprior", "mbt2018", "cheng2020-anchor")
 _RESIDUAL = "cheng2020-anchor"
-CARRIER_WIDTHS = (8, 16, 16, 17)  # channels that a carrier takes after each analysis convolution
+# Channels that a carrier takes after each analysis convolution, or on each grid of residual transforms.
+_CARRIER_WIDTHS = {False: (8, 16, 16, 17), True: (8, 24, 32, 17)}
 _SUFFIX = ".toml"
 
 Table = TypeVar("Table")
@@ -46,7 +47,7 @@ class ModelTable:
     `distortion_weight` gives it: the weight of 255^2 MSE beside bits per pixel.
 
     `widths`, at most (N, N, N, M), are the channels in use after the four analysis convolutions, all of them if empty.
-    cheng2020-anchor has M = N, as the last of its widths is; the others are those of 1/2, 1/4 and 1/8 of the size.
+    Those of cheng2020-anchor, which has M = N, are on the grids of 1/2, 1/4, 1/8 and 1/16 of the picture's.
     """
 
     name: str
@@ -69,8 +70,6 @@ class ModelTable:
         _require(not self.widths or fitting, "widths", f"four numbers from 4 to {most}", self.widths)
         if self.architecture == _RESIDUAL:
             _require(self.n == self.m, "n and m", f"equal numbers for {_RESIDUAL}", (self.n, self.m))
-            last = self.widths[3:] in ((), (self.m,))
-            _require(last, "widths", f"{self.m}, N, as the last for {_RESIDUAL}", self.widths)
 
     @property
     def rate_weight(self) -> float:
@@ -280,13 +279,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require(any(self.stage(name) for name in STAGES), "recipe", f"one of [{'], ['.join(STAGES)}]", "none")
-        carried = self.carrier is not None and self.model.architecture == _RESIDUAL
-        _require(not carried, "carrier", f"no such stage for {_RESIDUAL}", "one")
         most = (self.model.n, self.model.n, self.model.n, self.model.m)
         room = all(width <= top for width, top in zip(self.widths(self.carrier is not None), most, strict=True))
-        _require(
-            room, "model.widths", f"{CARRIER_WIDTHS} channels less than {most}, for the carrier", self.model.widths
-        )
+        own = carrier_widths(self.model.architecture)
+        _require(room, "model.widths", f"{own} channels less than {most}, for the carrier", self.model.widths)
 
     def stage(self, name: str) -> StageTable | None:
         """The table of a stage of that name."""
@@ -297,12 +293,17 @@ class Recipe:
         """Channels in use after the four analysis convolutions, those of the carrier included if it is `carried`."""
         model = self.model
         plain = model.widths or (model.n, model.n, model.n, model.m)
-        return tuple(own + more for own, more in zip(plain, CARRIER_WIDTHS, strict=True)) if carried else plain
+        return tuple(map(sum, zip(plain, carrier_widths(model.architecture), strict=True))) if carried else plain
 
     @property
     def stages(self) -> list[str]:
         """The names of the stages this recipe has, in the order in which they run."""
         return [name for name in STAGES if self.stage(name)]
+
+
+def carrier_widths(architecture: str) -> tuple[int, ...]:
+    """Channels that a carrier takes of a codec's widths."""
+    return _CARRIER_WIDTHS[architecture == _RESIDUAL]
 
 
 def recipe_names() -> list[str]:

@@ -29,7 +29,7 @@ from slic_cli.training.codecs import new_codec
 from slic_cli.training.distances import make_distance
 from slic_cli.training.edits import make_edit
 from slic_cli.training.finish import export_run
-from slic_cli.training.graft import graft, ungraft
+from slic_cli.training.graft import filters_of, graft, ungraft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.jpeg_stage import jpeg_stage
 from slic_cli.training.loop import Stage, run_stage
@@ -211,8 +211,9 @@ def _carrier_stage(run: Run) -> Stage:
     table, recipe = _table(run, CarrierTable), run.recipe
     torch.manual_seed(random.Random(f"{recipe.data.seed} carrier").getrandbits(63))
     attacker = Attacker([make_edit(edit) for edit in table.edits], clean_share=0.0, shift_probability=0.9, group=8)
-    identity = {"levels": table.levels, "seed": recipe.data.seed}
-    carrier = Carrier(table.levels)
+    filters = filters_of(recipe.model.architecture)
+    identity = {"levels": table.levels, "filters": filters, "seed": recipe.data.seed}
+    carrier = Carrier(table.levels, filters)
     if table.start:
         carrier.load_state_dict(_earlier_carrier(_path_of(table.start)).state_dict())
     carrier.to(run.world.device)

@@ -19,7 +19,7 @@ from slic_cli.training.codecs import new_codec
 from slic_cli.training.hyperprior import LEAST_SPREAD, Arrays, Hyperprior
 from slic_cli.training.initialisation import karhunen_loeve, start_entropy_model
 from slic_cli.training.minnen2018 import Minnen2018
-from slic_cli.training.recipe import CARRIER_WIDTHS, ModelTable
+from slic_cli.training.recipe import ModelTable, carrier_widths
 
 KARHUNEN_LOEVE, PRETRAINED = "karhunen-loeve", "pretrained"
 
@@ -50,7 +50,7 @@ def _start_from_transforms(codec: Hyperprior, arrays: Arrays, gain: float, crops
     codec.spread.copy_(_deviations(y).view(1, -1, 1, 1))
     start_entropy_model(codec, codec.widths[3])
     if all(bool((latents[-1].round() == 1).all()) for latents in y):  # the constant that a carrier draws its wave from
-        codec.isolate(slice(-CARRIER_WIDTHS[3], None))
+        codec.isolate(slice(-carrier_widths(codec.architecture)[3], None))
 
 
 def read_weights(path: Path) -> tuple[Arrays, float | None]:
@@ -77,15 +77,13 @@ def read_codec(path: Path) -> Hyperprior:
     return codec
 
 
-def _widths_in_use(arrays: Arrays) -> list[int] | None:
-    """Up to the last channel of each analysis convolution that is not 0 for every picture; None: all."""
-    if "g_a.0.weight" not in arrays:
-        return None
-    alive = [
-        arrays[f"g_a.{index}.weight"].any((1, 2, 3)) | (arrays[f"g_a.{index}.bias"] != 0) for index in (0, 2, 4, 6)
-    ]
-    normed = [live | (arrays[f"g_a.{2 * level + 1}.beta"] != 0) for level, live in enumerate(alive[:3])]
-    return [int(np.flatnonzero(live)[-1]) + 1 for live in (*normed, alive[3])]
+def _widths_in_use(arrays: Arrays) -> list[int]:
+    """Up to the last channel of each analysis convolution that is not 0 for every picture."""
+    residual = "g_a.0.gdn.beta" in arrays
+    norms = [f"g_a.{2 * level}.gdn" if residual else f"g_a.{2 * level + 1}" for level in range(3)]
+    normed = [arrays[f"{norm}.beta"] != 0 for norm in norms]
+    coded = arrays["g_a.6.weight"].any((1, 2, 3)) | (arrays["g_a.6.bias"] != 0)
+    return [int(np.flatnonzero(live)[-1]) + 1 for live in (*normed, coded)]
 
 
 def _from_safetensors(path: Path) -> tuple[Arrays, float | None]:

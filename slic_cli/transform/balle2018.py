@@ -16,7 +16,7 @@ from torch import Tensor
 
 from slic_cli.transform import layers
 from slic_cli.transform.layers import LATENT_UNIT as LATENT_UNIT
-from slic_cli.transform.layers import Arrays, Gdn, bands, load_weight, to_precision
+from slic_cli.transform.layers import Arrays, Gdn, bands, load_weight, subpixel_kernel, to_precision
 from slic_cli.transform.tiling import analyse_tiles, synthesise_tiles
 from slic_cli.transform.trimming import trim_hyperprior
 
@@ -86,15 +86,10 @@ class Balle2018Transform:
         return [Gdn(b, g, inverse, out) for b, g, out in zip(betas, gammas, outs, strict=True)]
 
     def _subpixel(self, name: str) -> tuple[Tensor, Tensor]:
-        """A stride-2 transposed 5x5 convolution to 3 channels as a 3x3 convolution to 12 and a pixel shuffle."""
+        """The convolution to pixels, for a pixel shuffle after it."""
         weight, bias = self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias")
-        phases = weight.new_zeros(weight.shape[1], 2, 2, weight.shape[0], 3, 3)
-        for k in range(5):
-            for l in range(5):  # noqa: E741 - k, l are the kernel's row and column
-                row, column = (k % 2 + 2 - k) // 2 + 1, (l % 2 + 2 - l) // 2 + 1
-                phases[:, k % 2, l % 2, :, row, column] = weight[:, :, k, l].T
-        flat = phases.flatten(0, 2) * 255.0
-        return flat.to(memory_format=torch.channels_last), bias.repeat_interleave(4) * 255.0
+        kernel = subpixel_kernel(weight).to(memory_format=torch.channels_last)
+        return kernel * 255.0, bias.repeat_interleave(4) * 255.0
 
     @torch.inference_mode()
     def analysis(self, pixels: Tensor) -> Tensor:

@@ -29,6 +29,20 @@ def load_weight(tensors: Arrays, name: str, device: torch.device) -> Tensor:
     return torch.from_numpy(tensors[name].astype(np.float32)).to(device)
 
 
+def subpixel_kernel(weight: Tensor) -> Tensor:
+    """A stride-2 transposed 5x5 convolution (in, out, 5, 5) as a 3x3 one to four times the channels.
+
+    (4 out, in, 3, 3), for a pixel shuffle after it. The transposed one has padding 2 and output padding 1.
+    """
+    cin, cout = weight.shape[:2]
+    phases = weight.new_zeros(cout, 2, 2, cin, 3, 3)
+    for k in range(5):
+        for l in range(5):  # noqa: E741 - k, l are the kernel's row and column
+            row, column = (k % 2 + 2 - k) // 2 + 1, (l % 2 + 2 - l) // 2 + 1
+            phases[:, k % 2, l % 2, :, row, column] = weight[:, :, k, l].T
+    return phases.flatten(0, 2)
+
+
 class Gdn:
     """Generalised divisive normalisation, x / sqrt(beta + gamma x^2), or its inverse, in float32.
 

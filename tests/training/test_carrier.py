@@ -20,7 +20,6 @@ from slic_cli.errors import BadModelFile
 from slic_cli.metrics import psnr_db
 from slic_cli.training.carrier import (
     HARMLESS,
-    LENGTH,
     RUIN,
     Carrier,
     evidence,
@@ -30,19 +29,23 @@ from slic_cli.training.carrier import (
 )
 from slic_cli.training.carrier_stage import fringed, halved, hard_places, woven
 from slic_cli.training.codecs import new_codec
-from slic_cli.training.graft import graft, grafted_alarm, ungraft
+from slic_cli.training.filters import LENGTH
+from slic_cli.training.graft import filters_of, graft, grafted_alarm, ungraft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.initialisation import karhunen_loeve
 from slic_cli.training.jpeg_simulation import TO_YCC
 from slic_cli.training.pixels import to_pixels, to_tensor
-from slic_cli.training.recipe import CARRIER_WIDTHS, ModelTable
+from slic_cli.training.recipe import ModelTable, carrier_widths
 from slic_cli.training.start import start_codec
 
 CPU = torch.device("cpu")
 N, M = 48, 80
 PLAIN = (12, 32, 32, 60)
+RESIDUAL, RESIDUAL_N = (24, 48, 48, 60), 80
 LEVELS = 3.0
-WITH_CARRIER = ("bmshj2018-hyperprior", "mbt2018")
+ARCHITECTURES = ("bmshj2018-hyperprior", "mbt2018", "cheng2020-anchor")
+
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 def smooth() -> Tensor:
@@ -54,18 +57,19 @@ def smooth() -> Tensor:
 def codec(architecture: str = "bmshj2018-hyperprior") -> Hyperprior:
     """A vanilla codec with room for a carrier."""
     torch.manual_seed(0)
-    plain = new_codec(architecture, N, M, best_gain(0.18), PLAIN)
+    residual = architecture == "cheng2020-anchor"
+    n, m, widths = (RESIDUAL_N, RESIDUAL_N, RESIDUAL) if residual else (N, M, PLAIN)
+    plain = new_codec(architecture, n, m, best_gain(0.18), widths)
     karhunen_loeve(plain, [to_tensor(photograph(128, 128, seed), CPU)[0] for seed in range(4)])
-    wider = new_codec(
-        architecture, N, M, plain.gain, [own + more for own, more in zip(PLAIN, CARRIER_WIDTHS, strict=True)]
-    )
+    room = [own + more for own, more in zip(widths, carrier_widths(architecture), strict=True)]
+    wider = new_codec(architecture, n, m, plain.gain, room)
     wider.load_folded(plain.folded(), plain.gain)
     return wider.eval()
 
 
-def carrier() -> Carrier:
+def carrier(architecture: str = "bmshj2018-hyperprior") -> Carrier:
     torch.manual_seed(1)
-    return Carrier(LEVELS)
+    return Carrier(LEVELS, filters_of(architecture))
 
 
 def test_the_wave_has_the_strength_asked_for() -> None:
@@ -76,9 +80,10 @@ def test_the_wave_has_the_strength_asked_for() -> None:
 
 
 @torch.no_grad()
+@every_architecture
 @pytest.mark.parametrize("edit", ["crop-grid", "blur:radius=2", "median:size=5", "affine", "jpeg:quality=75"])
-def test_the_untrained_filters_find_the_wave_after_an_edit(edit: str) -> None:
-    own, attack = carrier(), parse_attack(edit)
+def test_the_untrained_filters_find_the_wave_after_an_edit(edit: str, architecture: str) -> None:
+    own, attack = carrier(architecture), parse_attack(edit)
     marked = attack.apply(to_pixels(own.mark(smooth())[0]))
     plain = attack.apply(to_pixels(smooth()[0]))
     found, false = (reach(own(to_tensor(pixels, CPU)))[..., 8:-8, 8:-8] for pixels in (marked, plain))
@@ -87,9 +92,9 @@ def test_the_untrained_filters_find_the_wave_after_an_edit(edit: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("architecture", WITH_CARRIER)
+@every_architecture
 def test_nothing_but_the_wave_is_added(architecture: str) -> None:
-    own, before, after = carrier(), codec(architecture), codec(architecture)
+    own, before, after = carrier(architecture), codec(architecture), codec(architecture)
     graft(after, own)
     x = smooth()[..., :128, :128]
     y = before.analyse(x)
@@ -103,9 +108,9 @@ def test_nothing_but_the_wave_is_added(architecture: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("architecture", WITH_CARRIER)
+@every_architecture
 def test_a_marked_picture_is_ruined_and_a_plain_one_is_not(architecture: str) -> None:
-    own, grafted = carrier(), codec(architecture)
+    own, grafted = carrier(architecture), codec(architecture)
     graft(grafted, own)
     plain = to_pixels(smooth()[0])
     first = to_pixels(grafted.recompress(smooth())[0])
@@ -115,8 +120,9 @@ def test_a_marked_picture_is_ruined_and_a_plain_one_is_not(architecture: str) ->
 
 
 @torch.no_grad()
-def test_a_carrier_comes_out_as_it_went_in() -> None:
-    own, grafted = carrier(), codec()
+@every_architecture
+def test_a_carrier_comes_out_as_it_went_in(architecture: str) -> None:
+    own, grafted = carrier(architecture), codec(architecture)
     graft(grafted, own, 1.1)
     out = ungraft(grafted)
     assert out.levels == pytest.approx(own.levels, rel=0.01)  # the wave is drawn by kernels fitted to it
@@ -126,9 +132,10 @@ def test_a_carrier_comes_out_as_it_went_in() -> None:
     torch.testing.assert_close(out.g_a(x), 1.1 * own.g_a(x), rtol=0, atol=1e-4)
 
 
-def test_a_codec_without_a_carrier_has_none_to_give() -> None:
+@every_architecture
+def test_a_codec_without_a_carrier_has_none_to_give(architecture: str) -> None:
     with pytest.raises(BadModelFile, match="expected a codec with a carrier"):
-        ungraft(codec())
+        ungraft(codec(architecture))
 
 
 @torch.no_grad()
@@ -172,8 +179,9 @@ def test_a_carrier_survives_a_new_entropy_model(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_a_grafted_carrier_raises_the_same_alarm() -> None:
-    own, grafted = carrier(), codec()
+@every_architecture
+def test_a_grafted_carrier_raises_the_same_alarm(architecture: str) -> None:
+    own, grafted = carrier(architecture), codec(architecture)
     graft(grafted, own)
     x = own.mark(to_tensor(photograph(128, 192), CPU))
     torch.testing.assert_close(grafted_alarm(grafted, grafted.analyse(x)), own(x), rtol=1e-3, atol=1e-3)
@@ -191,9 +199,10 @@ def test_sensitivity_multiplies_the_latents_that_find_the_wave() -> None:
 
 
 @torch.no_grad()
+@every_architecture
 @pytest.mark.parametrize("scale", [0.7, 0.78, 0.85, 0.92])
-def test_the_untrained_filters_find_a_wave_that_was_scaled_down(scale: float) -> None:
-    own = carrier()
+def test_the_untrained_filters_find_a_wave_that_was_scaled_down(scale: float, architecture: str) -> None:
+    own = carrier(architecture)
     large = F.interpolate(smooth(), scale_factor=2.0, mode="bilinear")
     marked = parse_attack(f"resize:scale={scale}").apply(to_pixels(own.mark(large)[0]))
     height, width = (side // 16 * 16 for side in marked.shape[:2])

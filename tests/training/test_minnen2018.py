@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import AUTOREGRESSIVE, TINY_STATES, photograph, tiny_state
 
 pytest.importorskip("compressai")
@@ -118,16 +119,22 @@ def test_narrow_transforms_fold_and_load() -> None:
 def test_narrow_residual_transforms_fold_and_load() -> None:
     """The channels left out are those that `trim` finds: CompressAI's own network gives the same pictures."""
     torch.manual_seed(0)
-    narrow = Cheng2020(8, 8, GAIN, (4, 5, 6, 8)).eval()
+    narrow = Cheng2020(8, 8, GAIN, (4, 5, 6, 7)).eval()
     net = Cheng2020Anchor(8).eval()
     folded = {name: torch.from_numpy(array) for name, array in narrow.folded().items() if name != "spread"}
     net.load_state_dict(net.state_dict() | folded)
-    again = Cheng2020(8, 8, GAIN, (4, 5, 6, 8)).eval()
+    again = Cheng2020(8, 8, GAIN, (4, 5, 6, 7)).eval()
     again.load_folded(narrow.folded(), GAIN)
     with torch.no_grad():
         y = narrow.analyse(picture())
-        torch.testing.assert_close(net.g_a(picture()), y, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(net.g_s(y.round()), narrow.synthesise(y.round()), rtol=0, atol=1e-4)
+        all_latents = F.pad(y, (0, 0, 0, 0, 0, 1))
+        torch.testing.assert_close(net.g_a(picture()), all_latents, rtol=1e-4, atol=1e-4)
+        z_hat, _ = net.entropy_bottleneck(net.h_a(all_latents))
+        seen = torch.cat([net.h_s(z_hat), net.context_prediction(all_latents.round())], 1)
+        scales, means = (half[:, :7] for half in net.entropy_parameters(seen).chunk(2, 1))
+        prior = narrow.prior(y, noisy=False)
+        torch.testing.assert_close((prior.scales, prior.means), (scales, means), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(net.g_s(all_latents.round()), narrow.synthesise(y.round()), rtol=0, atol=1e-4)
         torch.testing.assert_close(again.synthesise(y.round()), narrow.synthesise(y.round()), rtol=0, atol=1e-5)
     assert trim_anchor(narrow.folded())["g_s.5.conv.weight"].shape == (4, 4, 3, 3)
     assert trim_anchor(narrow.folded())["g_a.4.conv2.weight"].shape == (6, 6, 3, 3)
