@@ -303,7 +303,8 @@ def integers(photos: Path, spec: ModelSpec) -> None:
     """Ideal bits of y with scales from h_s in double precision, and from the integer network."""
     codec, tensors = Codec(spec), load_tensors(spec)
     coder = HyperpriorCoder(tensors)
-    tables, starts = coder._y_coder._tables, coder._y_coder._starts
+    tables = coder.latents.tables
+    starts = tables.starts()
     exact, ours = 0.0, 0.0
     for _, pixels in photographs(photos):
         rows, columns = latent_size(*pixels.shape[:2])
@@ -312,7 +313,7 @@ def integers(photos: Path, spec: ModelSpec) -> None:
         scales = _float_scales(tensors, z + coder.hyper_latents.medians[:, None, None])[:, :rows, :columns]
         for indices, add in (
             (coder.table_indices(z, rows, columns), "ours"),
-            (coder._scale_table(scales), ""),
+            (coder.latents.indices(scales), ""),
         ):
             letters = symbols - tables.lowest[indices]
             escape = tables.lengths[indices] - 1

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from slic_cli.entropy.byte_network import HIDDEN_BITS, ByteHyperSynthesis
 from slic_cli.entropy.byte_product import LIMIT
-from slic_cli.entropy.coder import SymbolReader, Symbols, SymbolWriter, TableCoder
+from slic_cli.entropy.coder import SymbolReader, Symbols, SymbolWriter
 from slic_cli.entropy.context_model import LATENT_BITS, ContextModel
-from slic_cli.entropy.hyper_latents import MAGNITUDES, HyperLatentCoder, Tensors, read_tables
+from slic_cli.entropy.hyper_latents import HyperLatentCoder, Tensors
+from slic_cli.entropy.latent_coder import LatentCoder
 from slic_cli.entropy.phases import Kind
 from slic_cli.entropy.wavefront import Front, LatentPlane, along, fronts
 from slic_cli.errors import BadModelFile
-from slic_cli.quantisation import RateDistortionQuantiser, ScaleTable
 
 _UNIT = float(1 << LATENT_BITS)
 
@@ -43,18 +43,12 @@ class AutoregressiveCoder:
     def __init__(self, tensors: Tensors, layers: Sequence[tuple[str, Kind]]) -> None:
         try:
             self.hyper_latents = HyperLatentCoder(tensors, HIDDEN_BITS)
-            tables = read_tables(tensors, "y")
-            thresholds = tensors["tables.y.thresholds"]
+            self.latents = LatentCoder(tensors)
             weights, biases = ([tensors[f"{name}.{part}"] for name, _ in layers] for part in ("weight", "bias"))
             self._h_s = ByteHyperSynthesis(weights, biases, [kind for _, kind in layers])
             self._context = ContextModel(tensors)
         except KeyError as error:
             raise BadModelFile(f"expected the tensor {error.args[0]}, got a model without it") from error
-        self._y_coder = TableCoder(tables)
-        if len(thresholds) != len(self._y_coder) - 1:
-            raise BadModelFile("expected a table for each channel of z and each scale, got another number")
-        self._scale_table = ScaleTable(thresholds)
-        self._quantise = RateDistortionQuantiser(tables.costs(MAGNITUDES))
 
     @torch.inference_mode()
     def encode_latents(self, y: Tensor, z: Tensor) -> tuple[bytes, npt.NDArray[np.float32]]:
@@ -68,8 +62,8 @@ class AutoregressiveCoder:
         self.hyper_latents.encode(writer, z_symbols)
 
         def code(front: Front, means: Tensor, indices: npt.NDArray[np.uint8]) -> Symbols:
-            symbols = self._quantise(along(plane, front) - means / _UNIT, indices)
-            self._y_coder.encode(writer, symbols, indices)
+            symbols = self.latents.quantise(along(plane, front) - means / _UNIT, indices)
+            self.latents.encode(writer, symbols, indices)
             return symbols
 
         y_hat = self._walk(z_symbols, rows, columns, code)
@@ -83,7 +77,7 @@ class AutoregressiveCoder:
 
         def code(front: Front, means: Tensor, indices: npt.NDArray[np.uint8]) -> Symbols:
             del front, means
-            return self._y_coder.decode(reader, indices)
+            return self.latents.decode(reader, indices)
 
         y_hat = self._walk(z_symbols, rows, columns, code)
         reader.finish()
@@ -99,7 +93,7 @@ class AutoregressiveCoder:
             for front in fronts(rows, columns):
                 parameters = self._context(plane.neighbours(front), along(shares, front))
                 means = parameters.means.float()
-                symbols = code(front, means, self._scale_table(parameters.scales.numpy()))
+                symbols = code(front, means, self.latents.indices(parameters.scales.numpy()))
                 plane.write(front, torch.from_numpy(symbols).float().mul_(_UNIT).add_(means))
         y_hat: npt.NDArray[np.float32] = (plane.latents() / _UNIT).numpy()
         return y_hat

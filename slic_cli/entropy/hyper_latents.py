@@ -16,7 +16,6 @@ from slic_cli.errors import BadModelFile
 from slic_cli.quantisation import quantise
 
 HYPER_UNIT = 4  # rows and columns of y per row and column of z
-MAGNITUDES = 16  # of symbols of y whose bits an encoder weighs one by one; larger ones are all alike to it
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 

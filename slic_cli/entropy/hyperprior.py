@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from slic_cli.entropy.coder import SymbolReader, Symbols, SymbolWriter, TableCoder
-from slic_cli.entropy.hyper_latents import MAGNITUDES, HyperLatentCoder, Tensors, read_tables
+from slic_cli.entropy.coder import SymbolReader, Symbols, SymbolWriter
+from slic_cli.entropy.hyper_latents import HyperLatentCoder, Tensors
 from slic_cli.entropy.integer_network import ACTIVATION_BITS, IntegerHyperSynthesis
+from slic_cli.entropy.latent_coder import LatentCoder
 from slic_cli.errors import BadModelFile
-from slic_cli.quantisation import RateDistortionQuantiser, ScaleTable
 
 
 class HyperpriorCoder:
@@ -25,23 +25,17 @@ class HyperpriorCoder:
     def __init__(self, tensors: Tensors) -> None:
         try:
             self.hyper_latents = HyperLatentCoder(tensors, ACTIVATION_BITS)
-            tables = read_tables(tensors, "y")
-            thresholds = tensors["tables.y.thresholds"]
+            self.latents = LatentCoder(tensors)
             layers = ("h_s.0", "h_s.2", "h_s.4")
             self._h_s = IntegerHyperSynthesis(
                 [tensors[f"{name}.weight"] for name in layers], [tensors[f"{name}.bias"] for name in layers]
             )
         except KeyError as error:
             raise BadModelFile(f"expected the tensor {error.args[0]}, got a model without it") from error
-        self._y_coder = TableCoder(tables)
-        if len(thresholds) != len(self._y_coder) - 1:
-            raise BadModelFile("expected a table for each channel of z and each scale, got another number")
-        self._scale_table = ScaleTable(thresholds)
-        self._quantise = RateDistortionQuantiser(tables.costs(MAGNITUDES))
 
     def table_indices(self, z_symbols: Symbols, rows: int, columns: int) -> npt.NDArray[np.uint8]:
         """The table of each symbol of y, (M, rows, columns), from z: int16 (N, ceil(rows / 4), ceil(columns / 4))."""
-        return self._scale_table(self._h_s(self.hyper_latents.z_hat(z_symbols))[:, :rows, :columns])
+        return self.latents.indices(self._h_s(self.hyper_latents.z_hat(z_symbols))[:, :rows, :columns])
 
     def encode_latents(self, y: Tensor, z: Tensor) -> tuple[bytes, Symbols]:
         """Code one strip of real latents: y (M, rows, columns) and z (N, ceil(rows / 4), ceil(columns / 4)).
@@ -50,7 +44,7 @@ class HyperpriorCoder:
         """
         z_symbols = self.hyper_latents.quantise(z)
         indices = self.table_indices(z_symbols, *y.shape[1:])
-        y_symbols = self._quantise(y, indices)
+        y_symbols = self.latents.quantise(y, indices)
         return self._payload(y_symbols, z_symbols, indices), y_symbols
 
     def encode(self, y_symbols: Symbols, z_symbols: Symbols) -> bytes:
@@ -60,13 +54,13 @@ class HyperpriorCoder:
     def _payload(self, y_symbols: Symbols, z_symbols: Symbols, indices: npt.NDArray[np.uint8]) -> bytes:
         writer = SymbolWriter()
         self.hyper_latents.encode(writer, z_symbols)
-        self._y_coder.encode(writer, y_symbols, indices)
+        self.latents.encode(writer, y_symbols, indices)
         return writer.finish()
 
     def decode(self, payload: bytes, rows: int, columns: int) -> Symbols:
         """The very symbols of y that `encode` was given: int16 (M, rows, columns). Raises BadSlicFile."""
         reader = SymbolReader(payload)
         z_symbols = self.hyper_latents.decode(reader, rows, columns)
-        y_symbols = self._y_coder.decode(reader, self.table_indices(z_symbols, rows, columns))
+        y_symbols = self.latents.decode(reader, self.table_indices(z_symbols, rows, columns))
         reader.finish()
         return y_symbols

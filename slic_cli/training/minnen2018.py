@@ -60,9 +60,10 @@ class Minnen2018(Hyperprior):
 
     def _gaussians(self, params: Tensor, seen: Tensor) -> tuple[Tensor, ...]:
         """Scales and means. CompressAI's module masks its weights in place, after the step; here the masked ones get no
-        gradients, which clipping would count."""
+        gradients, which clipping would count. The two rows that are masked altogether are not computed."""
         layer = self.net.context_prediction
-        context = F.conv2d(seen, layer.weight * layer.mask, layer.bias, padding=2)
+        kernel = (layer.weight * layer.mask)[:, :, :3]
+        context = F.conv2d(F.pad(seen, (2, 2, 2, 0)), kernel, layer.bias)
         halves: tuple[Tensor, ...] = self.net.entropy_parameters(torch.cat([params, context], 1)).chunk(2, 1)
         return halves
 

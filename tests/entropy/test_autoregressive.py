@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from conftest import AUTOREGRESSIVE
+from conftest import AUTOREGRESSIVE, round_plainly
 from reference_autoregressive import decode_strip
 from torch import Tensor
 
@@ -95,14 +95,15 @@ def test_golden_payload_and_a_second_decoder(name: str) -> None:
 
 @pytest.mark.parametrize("name", AUTOREGRESSIVE)
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 9), (9, 1), (2, 2), (4, 4), (5, 8), (8, 5), (3, 17)])
-def test_round_trip_of_any_size(name: str, rows: int, columns: int) -> None:
+def test_round_trip_of_any_size(name: str, rows: int, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     coder = coder_of(name)
+    round_plainly(monkeypatch, coder)
     y, z = latents(coder, rows, columns)
     decoded = coder.decode(coder.encode_latents(y, z)[0], rows, columns)
     assert decoded.dtype == np.float32
     assert decoded.shape == y.shape
     assert np.array_equal(decoded * 64, np.rint(decoded * 64))
-    assert np.abs(decoded - y.numpy()).max() < 1
+    assert np.abs(decoded - y.numpy()).max() <= 0.5
 
 
 @pytest.mark.parametrize("name", AUTOREGRESSIVE)
