@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from slic_cli.errors import UsageError
 from slic_cli.registry import NAME_PATTERN
+from slic_cli.training.carrier_edits import CARRIER_EDITS
 from slic_cli.training.distances import DISTANCES, TAUS
 
 # CompressAI's weights of the distortion 255^2 MSE, qualities 1 to 8, and the alphas of Huang & Wu's reference code.
@@ -183,8 +184,9 @@ class CarrierTable(StageTable):
     `levels` is the wave's root mean square in 8-bit levels: what the first decode pays. `caution` weighs false alarms
     against missed ones, and `sensitivity` multiplies the last filters when training is over: the two trade one for the
     other. The wave, and the sums over latents, learn `wave_rate` times as fast as the filters. `edits` are drawn as in
-    [slic]. `start` is an earlier carrier to go on from: a checkpoint, or a model that has one, by name or path.
-    `hard_share` of the crops are taken where photographs come nearest to an alarm when the stage begins.
+    [slic]; left out, they are those of carrier_edits.py. `start` is an earlier carrier to go on from: a checkpoint, or a
+    model that has one, by name or path. `hard_share` of the crops are taken where photographs come nearest to an alarm
+    when the stage begins.
     """
 
     start: str = ""
@@ -193,7 +195,7 @@ class CarrierTable(StageTable):
     sensitivity: float = 1.0
     wave_rate: float = 5.0
     hard_share: float = 0.0
-    edits: tuple[Mapping[str, Any], ...] = ()
+    edits: tuple[Mapping[str, Any], ...] = CARRIER_EDITS
 
     def __post_init__(self) -> None:
         super().__post_init__()
