@@ -184,9 +184,9 @@ class CarrierTable(StageTable):
     `levels` is the wave's root mean square in 8-bit levels: what the first decode pays. `caution` weighs false alarms
     against missed ones, and `sensitivity` multiplies the last filters when training is over: the two trade one for the
     other. The wave, and the sums over latents, learn `wave_rate` times as fast as the filters. `edits` are drawn as in
-    [slic]; left out, they are those of carrier_edits.py. `start` is an earlier carrier to go on from: a checkpoint, or a
-    model that has one, by name or path. `hard_share` of the crops are taken where photographs come nearest to an alarm
-    when the stage begins.
+    [slic]; left out, they are those of carrier_edits.py. `start` is an earlier carrier to go on from: a checkpoint, or
+    a model that has one, by name or path. `hard_share` of the crops are taken where photographs come nearest to an
+    alarm when the stage begins.
     """
 
     start: str = ""
