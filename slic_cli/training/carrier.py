@@ -59,7 +59,7 @@ class Carrier(nn.Module):
         self.g_a = _FILTERS[filters]()
         self.waves = nn.Parameter(_two_waves())
         self.answers = nn.Parameter(torch.stack([_answers(group) for group in range(2)]))
-        self.levels = levels
+        self.levels, self.filters = levels, filters
 
     def tile(self) -> Tensor:
         """What is added to every LENGTH x LENGTH pixels: (3, LENGTH, LENGTH), in [0, 1] units."""

@@ -20,8 +20,9 @@ def graft(codec: Hyperprior, carrier: Carrier, sensitivity: float = 1.0) -> None
     """Put `carrier`, on the CPU, into the last channels of `codec`, which are overwritten.
 
     What the others make of a photograph stays as it was, but for the wave that is added. `sensitivity` multiplies the
-    latents that find it, before they are rounded.
+    latents that find it, before they are rounded. Raises BadModelFile for a carrier of another kind of codec.
     """
+    check_filters(carrier, codec.architecture)
     free = _own_channels(codec)
     _shape_of(codec.architecture).put_filters(codec.net, carrier, free, sensitivity / codec.gain)
     codec.net.g_a[6].bias[-1] = 1 / codec.gain
@@ -61,6 +62,13 @@ def filters_of(architecture: str) -> str:
     """The filters of a carrier that goes into codecs of that architecture."""
     name: str = _shape_of(architecture).FILTERS
     return name
+
+
+def check_filters(carrier: Carrier, architecture: str) -> None:
+    """Raises BadModelFile where a carrier does not fit into codecs of that architecture."""
+    expected = filters_of(architecture)
+    if carrier.filters != expected:
+        raise BadModelFile(f"expected a carrier with {expected} filters for {architecture}, got {carrier.filters} ones")
 
 
 def _shape_of(architecture: str) -> Any:

@@ -29,7 +29,7 @@ from slic_cli.training.codecs import new_codec
 from slic_cli.training.distances import make_distance
 from slic_cli.training.edits import make_edit
 from slic_cli.training.finish import export_run
-from slic_cli.training.graft import filters_of, graft, ungraft
+from slic_cli.training.graft import check_filters, filters_of, graft, ungraft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.jpeg_stage import jpeg_stage
 from slic_cli.training.loop import Stage, run_stage
@@ -215,7 +215,9 @@ def _carrier_stage(run: Run) -> Stage:
     identity = {"levels": table.levels, "filters": filters, "seed": recipe.data.seed}
     carrier = Carrier(table.levels, filters)
     if table.start:
-        carrier.load_state_dict(_earlier_carrier(_path_of(table.start)).state_dict())
+        earlier = _earlier_carrier(_path_of(table.start))
+        check_filters(earlier, recipe.model.architecture)
+        carrier.load_state_dict(earlier.state_dict())
     carrier.to(run.world.device)
     return carrier_stage(table, identity, carrier, run.photographs, recipe.data.patch, attacker)
 

@@ -117,8 +117,23 @@ def test_the_jpeg_stage_serves_the_slic_stage(photograph_folder: Path) -> None:
     assert Path("run/unet-jpeg.safetensors").exists() and Path("run/jpeg-sim.ckpt").exists()
 
 
-def test_a_carrier_serves_the_slic_stage(photograph_folder: Path) -> None:
-    text = RECIPE.replace("n = 8\nm = 12", "n = 24\nm = 40\nwidths = [8, 8, 8, 20]")
+@pytest.mark.parametrize(
+    ("model", "wide", "said"),
+    [
+        (
+            "n = 24\nm = 40\nwidths = [8, 8, 8, 20]",
+            "[8, 8, 9, 20]",
+            "(8, 16, 16, 17) channels less than (24, 24, 24, 40)",
+        ),
+        (
+            'architecture = "cheng2020-anchor"\nn = 40\nm = 40\nwidths = [8, 16, 8, 20]',
+            "[8, 17, 8, 20]",
+            "(8, 24, 32, 17) channels less than (40, 40, 40, 40)",
+        ),
+    ],
+)
+def test_a_carrier_serves_the_slic_stage(photograph_folder: Path, model: str, wide: str, said: str) -> None:
+    text = RECIPE.replace("n = 8\nm = 12", model)
     stage = "[carrier]\nsteps = 2\nbatch = 4\nedits = [{ name = 'blur' }]\n\n"
     text = text.replace("[slic]", f"{stage}[slic]\ncarrier = 0.5")
     Path("small.toml").write_text(text)
@@ -132,8 +147,24 @@ def test_a_carrier_serves_the_slic_stage(photograph_folder: Path) -> None:
     assert slic(*common, "--stage", "carrier", "--out", "again").code == 0
     trained, again = (load_carrier(Path(out, "carrier.ckpt")).answers for out in ("run", "again"))
     torch.testing.assert_close(again, trained, rtol=0, atol=1e-7)
-    Path("small.toml").write_text(text.replace("widths = [8, 8, 8, 20]", "widths = [8, 8, 9, 20]"))
-    assert "model.widths: expected (8, 16, 16, 17) channels less than (24, 24, 24, 40)" in slic(*common).error(2)
+    exported = next(Path("run").glob("*.safetensors"))
+    Path("small.toml").write_text(text.replace("[carrier]\n", f"[carrier]\nstart = '{exported}'\n"))
+    assert slic(*common, "--stage", "carrier", "--out", "from-a-model").code == 0
+    Path("small.toml").write_text(text.replace(text[text.index("[8, ") :].splitlines()[0], wide))
+    assert f"model.widths: expected {said}" in slic(*common).error(2)
+
+
+def test_a_carrier_of_another_kind_is_refused(photograph_folder: Path) -> None:
+    text = RECIPE.replace("n = 8\nm = 12", "n = 24\nm = 40\nwidths = [8, 8, 8, 20]")
+    text = text.replace("[slic]", "[carrier]\nsteps = 1\nbatch = 4\nedits = [{ name = 'blur' }]\n\n[slic]")
+    common = ["train", "small.toml", "--data", str(photograph_folder), "--stage", "carrier", "--no-register"]
+    Path("small.toml").write_text(text)
+    assert slic(*common, "--out", "plain").code == 0
+    text = text.replace("n = 24\nm = 40", 'architecture = "cheng2020-anchor"\nn = 40\nm = 40')
+    Path("small.toml").write_text(text.replace("[carrier]\n", "[carrier]\nstart = 'plain/carrier.ckpt'\n"))
+    result = slic(*common, "--out", "residual")
+    assert result.code == 4, result
+    assert "expected a carrier with residual filters for cheng2020-anchor, got plain ones" in result.lines[-1]
 
 
 def test_another_quality_goes_on_from_the_same_base(photograph_folder: Path) -> None:
