@@ -162,9 +162,9 @@ JOINT = {  # name in the table: architecture, N, M, quality, channels in use aft
     "mbt2018, all channels": ("mbt2018", 192, 320, 8, None),
     "mbt2018, widths 56, 112, 192, 320": ("mbt2018", 192, 320, 8, (56, 112, 192, 320)),
     "cheng2020-anchor, N = 128, all channels": ("cheng2020-anchor", 128, 128, 3, None),
-    "cheng2020-anchor, widths 32, 64, 128, 128": ("cheng2020-anchor", 128, 128, 3, (32, 64, 128, 128)),
+    "cheng2020-anchor, N = 128, widths 32, 64, 96, 128": ("cheng2020-anchor", 128, 128, 3, (32, 64, 96, 128)),
     "cheng2020-anchor, N = 192, all channels": ("cheng2020-anchor", 192, 192, 6, None),
-    "cheng2020-anchor, widths 32, 96, 192, 192": ("cheng2020-anchor", 192, 192, 6, (32, 96, 192, 192)),
+    "cheng2020-anchor, N = 192, widths 32, 64, 128, 192": ("cheng2020-anchor", 192, 192, 6, (32, 64, 128, 192)),
 }
 
 
