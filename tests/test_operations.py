@@ -59,13 +59,19 @@ def test_a_checked_encode_measures_the_first_decode() -> None:
     assert record["psnr_db"] == record["worst_block_db"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("damaged_db", [0.0, 99.0])
-def test_a_checked_encode_warns_of_damage(monkeypatch: pytest.MonkeyPatch, damaged_db: float) -> None:
+@pytest.mark.parametrize(
+    ("damaged_db", "behind_db", "warns"), [(0.0, -1.0, False), (99.0, -1.0, True), (99.0, 1.0, False)]
+)
+def test_a_checked_encode_warns_of_damage(
+    monkeypatch: pytest.MonkeyPatch, damaged_db: float, behind_db: float, warns: bool
+) -> None:
+    """Of a part that is bad by itself and stands out: this picture is all one part."""
     monkeypatch.setattr(operations, "_DAMAGED_DB", damaged_db)
+    monkeypatch.setattr(operations, "_BEHIND_DB", behind_db)
     result = slic("encode", "photo.png", *MODEL, "--check")
     assert result.code == 0 and Path("photo.slic").exists()
     assert "first decode " in result.err
-    assert ("photo.png: the first decode is damaged in places" in result.err) == (damaged_db == 99.0)
+    assert ("photo.png: the first decode is damaged in places" in result.err) == warns
 
 
 def test_the_record_of_decode() -> None:
