@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slic_cli.training.checkpoint import load_checkpoint
-from slic_cli.training.filters import GROUP, LENGTH, VARIANTS, phases, plain_filters
+from slic_cli.training.filters import GROUP, LENGTH, TAPS, VARIANTS, phases, plain_filters
 from slic_cli.training.jpeg_simulation import TO_RGB
 from slic_cli.training.residual_filters import residual_filters
 from slic_cli.training.rounding import straight_through_round
@@ -35,7 +35,6 @@ HARMLESS, RUIN = 10.0, 40.0  # alarms; what they do grows with their fourth powe
 
 SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over a neighbourhood; constants stay as they are
 TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling
-_TAPS = torch.arange(5.0) - 2
 # What each pair of answers sums: numbers of pairs of latents, each with the magnification at which they are in phase. A
 # magnification between two variants' finds both of them half awake.
 _SUMS = (((0, 1.0),), ((1, 1.0), (2, 1.0), (3, 0.71)), ((0, 0.85), (3, 0.85)))
@@ -142,7 +141,7 @@ def _answers(group: int) -> Tensor:
     sine for each of _SUMS."""
     kernels = torch.zeros(GROUP, ANSWERS, 5, 5)
     for channel, (number, scale) in ((2 * pair, term) for pair, terms in enumerate(_SUMS) for term in terms):
-        phase = phases(VARIANTS[number][0], scale, group, -_TAPS * LENGTH / 2)
+        phase = phases(VARIANTS[number][0], scale, group, -TAPS * LENGTH / 2)
         latent = 2 * number
         kernels[latent, channel] = kernels[latent + 1, channel + 1] = torch.cos(phase)
         kernels[latent + 1, channel] = -torch.sin(phase)

@@ -26,9 +26,9 @@ SECOND_GAIN = 2.0
 NOISE = 0.05  # share of the random initialisation that is kept
 
 _LUMA = 2  # the channel after Cb and Cr
-_TAPS = torch.arange(5.0) - 2
+TAPS = torch.arange(5.0) - 2  # of a kernel, from its centre
 _LOWPASS = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-_WINDOW = torch.exp(-(_TAPS**2) / (2 * 1.3**2))
+_WINDOW = torch.exp(-(TAPS**2) / (2 * 1.3**2))
 _NORM_FLOOR, _NORM_SHARE = 0.001, 0.5  # beta and gamma of the divisive normalisation inside a group
 # Shares of the norm of what else there is of a wave's length and direction, luma and the other colour. Photographs
 # hold all of them at once, the carrier has its own colour alone.
@@ -61,7 +61,7 @@ def plain_filters() -> nn.Sequential:
         for number, (degrees, scale) in enumerate(VARIANTS):
             pair = slice(first + 2 * SCALES.index(scale), first + 2 * SCALES.index(scale) + 2)
             out = slice(first + 2 * number, first + 2 * number + 2)
-            g_a[6].weight[out, pair] += in_phase(phases(degrees, scale, group, _TAPS * 8), window)
+            g_a[6].weight[out, pair] += in_phase(phases(degrees, scale, group, TAPS * 8), window)
     filters: nn.Sequential = g_a
     return filters
 
@@ -113,6 +113,6 @@ def set_norm(module: Any, beta: Tensor, gamma: Tensor) -> None:
 
 def _wave_kernel(scale: float, part: int) -> Tensor:
     """A windowed wave along rows at a quarter of the resolution, `part` 0 the cosine, 1 the sine; flat parts give 0."""
-    wave = torch.cos(2 * math.pi * _TAPS * 4 / (LENGTH * scale) - part * math.pi / 2) * _WINDOW
+    wave = torch.cos(2 * math.pi * TAPS * 4 / (LENGTH * scale) - part * math.pi / 2) * _WINDOW
     wave = wave - _WINDOW * wave.sum() / _WINDOW.sum()
     return 4 * wave[None, :] * (_WINDOW / _WINDOW.sum())[:, None]

@@ -23,11 +23,11 @@ def graft(codec: Hyperprior, carrier: Carrier, sensitivity: float = 1.0) -> None
     latents that find it, before they are rounded. Raises BadModelFile for a carrier of another kind of codec.
     """
     check_filters(carrier, codec.architecture)
-    free = _own_channels(codec)
-    _shape_of(codec.architecture).put_filters(codec.net, carrier, free, sensitivity / codec.gain)
+    free, shape = _own_channels(codec), _shape_of(codec.architecture)
+    shape.put_filters(codec.net, carrier, free, sensitivity / codec.gain)
     codec.net.g_a[6].bias[-1] = 1 / codec.gain
     codec.isolate(free[3])
-    _shape_of(codec.architecture).put_destruction(codec.net, carrier, free, codec.gain)
+    shape.put_destruction(codec.net, carrier, free, codec.gain)
 
 
 @torch.no_grad()

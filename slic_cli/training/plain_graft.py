@@ -5,14 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from slic_cli.training.carrier import Carrier
-from slic_cli.training.destruction import RUINS, WAVE, A, B, destruction, drawn, fit_wave, places, products, twice
+from slic_cli.training.destruction import (
+    PIXELS,
+    RUINS,
+    WAVE,
+    A,
+    B,
+    destruction,
+    drawn,
+    fit_wave,
+    places,
+    products,
+    twice,
+)
 from slic_cli.training.filters import GROUP
 
 FILTERS = "plain"
@@ -20,33 +33,38 @@ FILTERS = "plain"
 
 def put_filters(net: Any, carrier: Carrier, free: Sequence[slice], factor: float) -> None:
     """Into g_a, their answers times `factor`."""
-    below = slice(0, 3)
-    for index, own in zip((0, 2, 4, 6), free, strict=True):
+    for index, below, own in _filter_places(free):
         layer, part = net.g_a[index], carrier.g_a[index]
         layer.weight[own] = 0
         layer.weight[:, below if index else slice(0, 0)] = 0
         layer.bias[own] = 0
-        detectors = slice(own.start, own.start + part.weight.shape[0])
-        times = factor if index == 6 else 1.0
+        detectors, times = _detectors(own, part), factor if index == 6 else 1.0
         layer.weight[detectors, below] = times * part.weight
         layer.bias[detectors] = times * part.bias
         if index < 6:
             put_norm(net.g_a[index + 1], own, carrier.g_a[index + 1].beta, carrier.g_a[index + 1].gamma)
-        below = own
 
 
 def take_filters(net: Any, carrier: Carrier, free: Sequence[slice], factor: float) -> None:
     """Out of g_a, their answers times `factor`."""
-    below = slice(0, 3)
-    for index, own in zip((0, 2, 4, 6), free, strict=True):
-        part = carrier.g_a[index]
-        detectors = slice(own.start, own.start + part.weight.shape[0])
-        times = factor if index == 6 else 1.0
-        part.weight.copy_(times * net.g_a[index].weight[detectors, below])
-        part.bias.copy_(times * net.g_a[index].bias[detectors])
+    for index, below, own in _filter_places(free):
+        layer, part = net.g_a[index], carrier.g_a[index]
+        detectors, times = _detectors(own, part), factor if index == 6 else 1.0
+        part.weight.copy_(times * layer.weight[detectors, below])
+        part.bias.copy_(times * layer.bias[detectors])
         if index < 6:
             take_norm(net.g_a[index + 1], own, carrier.g_a[index + 1])
-        below = own
+
+
+def _filter_places(free: Sequence[slice]) -> Iterator[tuple[int, slice, slice]]:
+    """The convolutions of g_a by number, with the carrier's inputs and outputs."""
+    for level, (below, own) in enumerate(pairwise((PIXELS, *free))):
+        yield 2 * level, below, own
+
+
+def _detectors(own: slice, part: Any) -> slice:
+    """Outputs that the filters have: of the latents all but the one that is always 1."""
+    return slice(own.start, own.start + len(part.weight))
 
 
 def put_norm(module: Any, own: slice, beta: Tensor, gamma: Tensor) -> None:

@@ -31,7 +31,7 @@ CODEC_STAGES = ("base", "slic", "entropy")  # those that train a codec
 ARCHITECTURES = ("bmshj2018-hyperprior", "mbt2018", "cheng2020-anchor")
 _RESIDUAL = "cheng2020-anchor"
 # Channels that a carrier takes after each analysis convolution, or on each grid of residual transforms.
-_CARRIER_WIDTHS = {False: (8, 16, 16, 17), True: (8, 24, 32, 17)}
+_CARRIER_WIDTHS, _RESIDUAL_CARRIER_WIDTHS = (8, 16, 16, 17), (8, 24, 32, 17)
 _SUFFIX = ".toml"
 
 Table = TypeVar("Table")
@@ -305,7 +305,7 @@ class Recipe:
 
 def carrier_widths(architecture: str) -> tuple[int, ...]:
     """Channels that a carrier takes of a codec's widths."""
-    return _CARRIER_WIDTHS[architecture == _RESIDUAL]
+    return _RESIDUAL_CARRIER_WIDTHS if architecture == _RESIDUAL else _CARRIER_WIDTHS
 
 
 def recipe_names() -> list[str]:

@@ -20,7 +20,7 @@ from slic_cli.training.destruction import PIXELS, RUINS, WAVE, A, B, destruction
 from slic_cli.training.filters import GROUP
 from slic_cli.training.plain_graft import put_norm, take_norm
 from slic_cli.training.residual_filters import DIFFERENCE, PLACES
-from slic_cli.transform.layers import subpixel_kernel
+from slic_cli.transform.layers import subpixel_kernel, subpixel_taps
 
 FILTERS = "residual"
 _NONE = slice(0, 0)
@@ -139,10 +139,8 @@ def _transposed_kernel(weight: Tensor) -> Tensor:
     """The transposed convolution (in, out, 5, 5) that `subpixel_kernel` made (4 out, in, 3, 3) of."""
     phases = weight.view(-1, 2, 2, *weight.shape[1:])
     kernel = weight.new_zeros(weight.shape[1], len(phases), 5, 5)
-    for k in range(5):
-        for l in range(5):  # noqa: E741 - k, l are the kernel's row and column
-            row, column = (k % 2 + 2 - k) // 2 + 1, (l % 2 + 2 - l) // 2 + 1
-            kernel[:, :, k, l] = phases[:, k % 2, l % 2, :, row, column].T
+    for i, j, place in subpixel_taps():
+        kernel[:, :, i, j] = phases[(slice(None), *place)].T
     return kernel
 
 

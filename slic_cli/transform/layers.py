@@ -36,11 +36,16 @@ def subpixel_kernel(weight: Tensor) -> Tensor:
     """
     cin, cout = weight.shape[:2]
     phases = weight.new_zeros(cout, 2, 2, cin, 3, 3)
-    for k in range(5):
-        for l in range(5):  # noqa: E741 - k, l are the kernel's row and column
-            row, column = (k % 2 + 2 - k) // 2 + 1, (l % 2 + 2 - l) // 2 + 1
-            phases[:, k % 2, l % 2, :, row, column] = weight[:, :, k, l].T
+    for i, j, place in subpixel_taps():
+        phases[(slice(None), *place)] = weight[:, :, i, j].T
     return phases.flatten(0, 2)
+
+
+def subpixel_taps() -> Iterator[tuple[int, int, tuple[int, int, slice, int, int]]]:
+    """Row i and column j of a transposed kernel, and where they go in (2, 2, in, 3, 3) of each output channel."""
+    for i in range(5):
+        for j in range(5):
+            yield i, j, (i % 2, j % 2, slice(None), (i % 2 + 2 - i) // 2 + 1, (j % 2 + 2 - j) // 2 + 1)
 
 
 class Gdn:
