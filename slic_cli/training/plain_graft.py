@@ -93,9 +93,13 @@ def put_destruction(net: Any, carrier: Carrier, free: Sequence[slice], gain: flo
     for kernels, ends in ((destruction(carrier.answers, gain), RUINS), (waves, WAVE)):
         for index, kernel, place in zip((0, 2, 4, 6), kernels, places(free, ends), strict=True):
             net.g_s[index].weight[place] = kernel
-    norms = products([own.stop - own.start for own in (c, b, a)])
-    for index, own, (beta, gamma) in zip((1, 3, 5), (c, b, a), norms, strict=True):
-        module = net.g_s[index]
+    put_products([net.g_s[index] for index in (1, 3, 5)], (c, b, a))
+
+
+def put_products(inverse_norms: Sequence[Any], owns: Sequence[slice]) -> None:
+    """What multiplies, into the three inverse norms between the maps."""
+    norms = products([own.stop - own.start for own in owns])
+    for module, own, (beta, gamma) in zip(inverse_norms, owns, norms, strict=True):
         put_norm(module, own, module.beta_reparam.init(beta), module.gamma_reparam.init(gamma))
 
 

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slic_cli.training.carrier import Carrier
-from slic_cli.training.destruction import PIXELS, RUINS, WAVE, A, B, destruction, drawn, fit_wave, places, products
+from slic_cli.training.destruction import PIXELS, RUINS, WAVE, A, B, destruction, drawn, fit_wave, places
 from slic_cli.training.filters import GROUP
-from slic_cli.training.plain_graft import put_norm, take_norm
+from slic_cli.training.plain_graft import put_norm, put_products, take_norm
 from slic_cli.training.residual_filters import DIFFERENCE, PLACES
 from slic_cli.transform.layers import subpixel_kernel, subpixel_taps
 
@@ -107,10 +107,7 @@ def put_destruction(net: Any, carrier: Carrier, free: Sequence[slice], gain: flo
     waves = fit_wave(carrier.tile(), gain, _upsample, lambda cin, cout: (4 * cout, cin, 3, 3))
     for layer, kernel, (inputs, outputs) in zip(_wave_layers(g_s), waves, places(free, WAVE), strict=True):
         layer.weight[_shuffled(outputs), inputs] = kernel
-    norms = products([own.stop - own.start for own in free[2::-1]])
-    for index, own, (beta, gamma) in zip(_UP, free[2::-1], norms, strict=True):
-        module = g_s[index].igdn
-        put_norm(module, own, module.beta_reparam.init(beta), module.gamma_reparam.init(gamma))
+    put_products([g_s[index].igdn for index in _UP], free[2::-1])
 
 
 def _put_signed(block: Any, kernel: Tensor, inputs: slice, start: int) -> None:
