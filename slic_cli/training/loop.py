@@ -119,7 +119,7 @@ def _is_over(state: State) -> bool:
 
 
 def _begin(stage: Stage, path: Path, resume: bool) -> State:
-    optimiser = torch.optim.Adam(stage.parameter_groups(), lr=stage.table.learning_rate)
+    optimiser = torch.optim.Adam(stage.parameter_groups(), lr=stage.table.learning_rate, fused=True)
     state = State(optimiser, Average(stage.trained, stage.table.average), Clock(stage.table), Plateau())
     if not (resume and path.exists()):
         return state

@@ -54,17 +54,23 @@ class Minnen2018(Hyperprior):
         z_hat, bits = self._hyper_latents(self.net.h_a(y / self.spread), noisy)
         params = self.net.h_s(z_hat)
         seen = self.net.gaussian_conditional.quantize(y, "noise" if noisy else "dequantize")
-        scales, means = self._without_autocast(self._gaussians, params.float(), seen / self.spread)
+        scales, means = self._gaussians(params, seen / self.spread)
         fixed = self.fixed_means
         return Prior(scales * self.spread, torch.where(fixed.isnan(), means * self.spread, fixed), bits)
 
     def _gaussians(self, params: Tensor, seen: Tensor) -> tuple[Tensor, ...]:
-        """Scales and means. CompressAI's module masks its weights in place, after the step; here the masked ones get no
-        gradients, which clipping would count. The two rows that are masked altogether are not computed."""
+        """Scales and means, float32 from the last layer on.
+
+        CompressAI's module masks its weights in place, after the step; here the masked ones get no gradients, which
+        clipping would count. The two rows that are masked altogether are not computed.
+        """
         layer = self.net.context_prediction
         kernel = (layer.weight * layer.mask)[:, :, :3]
         context = F.conv2d(F.pad(seen, (2, 2, 2, 0)), kernel, layer.bias)
-        halves: tuple[Tensor, ...] = self.net.entropy_parameters(torch.cat([params, context], 1)).chunk(2, 1)
+        *hidden, last = self.net.entropy_parameters
+        features = nn.Sequential(*hidden)(torch.cat([params, context], 1))
+        with torch.autocast(features.device.type, enabled=False):
+            halves: tuple[Tensor, ...] = last(features.float()).chunk(2, 1)
         return halves
 
     def decoded(self, y: Tensor) -> Tensor:
