@@ -59,18 +59,15 @@ class Minnen2018(Hyperprior):
         return Prior(scales * self.spread, torch.where(fixed.isnan(), means * self.spread, fixed), bits)
 
     def _gaussians(self, params: Tensor, seen: Tensor) -> tuple[Tensor, ...]:
-        """Scales and means, float32 from the last layer on.
+        """Scales and means, float32.
 
         CompressAI's module masks its weights in place, after the step; here the masked ones get no gradients, which
         clipping would count. The two rows that are masked altogether are not computed.
         """
         layer = self.net.context_prediction
-        kernel = (layer.weight * layer.mask)[:, :, :3]
+        kernel = layer.weight[:, :, :3] * layer.mask[:, :, :3]
         context = F.conv2d(F.pad(seen, (2, 2, 2, 0)), kernel, layer.bias)
-        *hidden, last = self.net.entropy_parameters
-        features = nn.Sequential(*hidden)(torch.cat([params, context], 1))
-        with torch.autocast(features.device.type, enabled=False):
-            halves: tuple[Tensor, ...] = last(features.float()).chunk(2, 1)
+        halves: tuple[Tensor, ...] = self.net.entropy_parameters(torch.cat([params, context], 1)).float().chunk(2, 1)
         return halves
 
     def decoded(self, y: Tensor) -> Tensor:
