@@ -3,7 +3,7 @@
 python scripts/robustness.py PHOTOS --model NAME [--model NAME ...] [--db 40 --db 34] [--steps 150] [--limit 4]
 
 For the middle of each photograph, the strongest kind of attack: made for this picture and this model (projected
-gradient ascent on the squared error, Madry et al. 2018). No perturbation that is the same for all pictures, or made in one pass, does more.
+gradient ascent on the squared error, Madry et al. 2018). A perturbation that is the same for all pictures does less.
 """
 
 from __future__ import annotations
