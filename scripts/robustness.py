@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ def squared_error(codec: Hyperprior, x: Tensor) -> Tensor:
 
 def in_db(error: float) -> float:
     """PSNR of a mean squared error in [0, 1] units."""
-    return -10 * torch.tensor(error).clamp(min=1e-12).log10().item()
+    return -10 * math.log10(error)
 
 
 def worst(codec: Hyperprior, x: Tensor, strength_db: float, steps: int) -> float:

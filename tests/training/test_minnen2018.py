@@ -159,3 +159,17 @@ def test_weights_of_another_architecture_are_refused(architecture: str) -> None:
         normalised(architecture).load_folded(tiny_state(), 1.0)
     with pytest.raises(BadModelFile, match=r"expected one of the architectures .*mbt2018.*, got mbt2019"):
         new_codec("mbt2019", 8, 8)
+
+
+@pytest.mark.parametrize("architecture", AUTOREGRESSIVE)
+def test_half_precision_changes_neither_the_type_nor_much_of_the_rate(architecture: str) -> None:
+    codec = normalised(architecture)
+    with torch.no_grad():
+        y = codec.analyse(picture())
+        exact, _, _ = codec.code(y)
+        with torch.autocast("cpu", torch.bfloat16):
+            bits, _, prior = codec.code(y)
+    assert prior.scales.dtype == torch.float32
+    assert prior.means is not None
+    assert prior.means.dtype == torch.float32
+    assert bits.item() == pytest.approx(exact.item(), rel=0.002)
