@@ -151,12 +151,23 @@ class BaseTable(StageTable):
 
     `start` is "karhunen-loeve", "pretrained" (CompressAI's download) or the path of a checkpoint. For `noisy_share` of
     the budget the synthesis sees latents with uniform noise, then rounded ones. Networks around the hyper-latents
-    learn `hyper_rate` times as fast.
+    learn `hyper_rate` times as fast, GDN's gamma and beta `gamma_rate` and `beta_rate` times: gamma weighs squares of
+    activations, those of principal axes are about 1/30, and at the others' pace it never grows to where it matters.
+    Hidden channels of plain transforms whose deviation is below `wake` get a larger unit at the start.
     """
 
     start: str = "karhunen-loeve"
     noisy_share: float = 0.7
     hyper_rate: float = 5.0
+    gamma_rate: float = 1.0
+    beta_rate: float = 1.0
+    wake: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rates = (self.hyper_rate, self.gamma_rate, self.beta_rate)
+        _require(min(rates) > 0, "hyper_rate, gamma_rate and beta_rate", "more than 0", rates)
+        _require(self.wake >= 0, "wake", "0 or more", self.wake)
 
 
 @dataclass(frozen=True)
@@ -284,6 +295,8 @@ class Recipe:
         most = (self.model.n, self.model.n, self.model.n, self.model.m)
         room = all(width <= top for width, top in zip(self.widths(self.carrier is not None), most, strict=True))
         own = carrier_widths(self.model.architecture)
+        plain = self.model.architecture != _RESIDUAL or not (self.base and self.base.wake)
+        _require(plain, "base.wake", f"0 for {_RESIDUAL}", self.base and self.base.wake)
         _require(room, "model.widths", f"{own} channels less than {most}, for the carrier", self.model.widths)
 
     def stage(self, name: str) -> StageTable | None:

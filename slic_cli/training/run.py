@@ -34,6 +34,7 @@ from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.jpeg_stage import jpeg_stage
 from slic_cli.training.loop import Stage, run_stage
 from slic_cli.training.photographs import Photographs, read_photographs
+from slic_cli.training.quiet_channels import wake
 from slic_cli.training.recipe import (
     CODEC_STAGES,
     BaseTable,
@@ -239,6 +240,8 @@ def _new_codec(run: Run, name: str) -> Hyperprior:
     start_codec(codec, _start(run, name), model, crops)
     if name == "base":
         codec.regain(gain)
+        if _table(run, BaseTable).wake:
+            wake(codec, crops, _table(run, BaseTable).wake)
     if carried and (name == "slic" or "slic" not in run.recipe.stages) and run.checkpoint("carrier").is_file():
         graft(codec, load_carrier(run.checkpoint("carrier")), _table(run, CarrierTable).sensitivity)
     return codec.to(run.world.device).to(memory_format=torch.channels_last).train()

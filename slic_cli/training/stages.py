@@ -37,24 +37,24 @@ class CodecStage:
     patch: int
     hyper_rate: float
     measure: Callable[[], Validation]
+    gamma_rate: float = 1.0
+    beta_rate: float = 1.0
 
     def parameter_groups(self) -> Groups:
-        """Weights that are not frozen: the networks around the hyper-latents apart, and the prior's quantiles."""
-        plain: list[nn.Parameter] = []
-        hyper: list[nn.Parameter] = []
-        quantiles: list[nn.Parameter] = []
+        """Weights that are not frozen, by pace: the networks around the hyper-latents, GDN, the prior's quantiles."""
+        rates = {
+            "plain": 1.0,
+            "hyper": self.hyper_rate,
+            "quantiles": _QUANTILE_RATE / self.table.learning_rate,
+            "gamma": self.gamma_rate,
+            "beta": self.beta_rate,
+        }
+        groups: Groups = [{"params": [], "rate": rate, "clipped": name != "quantiles"} for name, rate in rates.items()]
+        members = dict(zip(rates, groups, strict=True))
         for name, parameter in self.trained.net.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            if name.endswith(".quantiles"):
-                quantiles.append(parameter)
-            else:
-                (hyper if name.startswith(("h_", "entropy_bottleneck")) else plain).append(parameter)
-        return [
-            {"params": plain, "rate": 1.0, "clipped": True},
-            {"params": hyper, "rate": self.hyper_rate, "clipped": True},
-            {"params": quantiles, "rate": _QUANTILE_RATE / self.table.learning_rate, "clipped": False},
-        ]
+            if parameter.requires_grad:
+                members[_kind_of(name)]["params"].append(parameter)
+        return groups
 
     def batch(self, draw: random.Random, count: int) -> Tensor:
         """Crops of the training photographs."""
@@ -63,6 +63,13 @@ class CodecStage:
     def validate(self) -> Validation:
         """As the stage's builder says."""
         return self.measure()
+
+
+def _kind_of(parameter: str) -> str:
+    last = parameter.rpartition(".")[2]
+    if last in ("quantiles", "beta", "gamma"):
+        return last
+    return "hyper" if parameter.startswith(("h_", "entropy_bottleneck")) else "plain"
 
 
 def identity_of(model: ModelTable, widths: Sequence[int], seed: int, gain: float) -> dict[str, Any]:
@@ -91,6 +98,8 @@ def base_stage(recipe: Recipe, codec: Hyperprior, photographs: Photographs, auto
         recipe.data.patch,
         table.hyper_rate,
         partial(validate, codec, photographs.validation, rate_weight, autocast),
+        table.gamma_rate,
+        table.beta_rate,
     )
 
 

@@ -77,6 +77,8 @@ def test_lambda_and_alpha_go_by_quality() -> None:
         ("[60, 90]", "[90, 60]", "jpeg_sim.quality: expected two whole numbers in order"),
         ("[60, 90]", "[60]", "jpeg_sim.quality: expected two whole numbers in order"),
         ("minutes = 30", "minutes = 30\nsteps = 3", "base.minutes, steps: expected one of the two"),
+        ("minutes = 30", "minutes = 30\ngamma_rate = 0", "gamma_rate and beta_rate: expected more than 0"),
+        ("minutes = 30", "minutes = 30\nwake = -1", "base.wake: expected 0 or more, got -1.0"),
         ("minutes = 30", "", "base.minutes, steps: expected one of the two"),
         ("minutes = 30", "minutes = -1", "base.minutes, steps: expected more than 0"),
         ("minutes = 30", 'minutes = 30\nschedule = "linear"', "base.schedule: expected cosine or plateau"),
@@ -93,6 +95,13 @@ def test_a_wrong_recipe_is_refused_by_its_key(old: str, new: str, said: str) -> 
     with pytest.raises(UsageError, match=r"^mine\.toml: ") as refusal:
         parse_recipe(GOOD.replace(old, new, 1), "mine.toml")
     assert said in str(refusal.value)
+
+
+def test_residual_channels_are_not_woken() -> None:
+    text = GOOD.replace("quality = 8", "quality = 3\nm = 192\narchitecture = 'cheng2020-anchor'", 1)
+    parse_recipe(text)
+    with pytest.raises(UsageError, match=r"base\.wake: expected 0 for cheng2020-anchor, got 0\.1"):
+        parse_recipe(text.replace("minutes = 30", "minutes = 30\nwake = 0.1", 1))
 
 
 def test_a_recipe_needs_a_stage() -> None:

@@ -1,0 +1,60 @@
+"""Which weights learn at which pace."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+import torch
+
+pytest.importorskip("compressai")
+
+from slic_cli.training.hyperprior import Hyperprior
+from slic_cli.training.photographs import Photographs
+from slic_cli.training.recipe import BaseTable, EntropyTable, ModelTable, Recipe
+from slic_cli.training.stages import base_stage, entropy_stage
+
+PHOTOGRAPHS = Photographs([torch.zeros(3, 64, 64, dtype=torch.uint8)], [], 0, 0)
+
+
+def rates_of(recipe: Recipe, codec: Hyperprior) -> dict[str, float]:
+    """Of every parameter by name, relative to the learning rate."""
+    entropy = recipe.entropy or EntropyTable(steps=1)
+    make = base_stage if recipe.base else partial(entropy_stage, table=entropy)
+    groups = make(recipe, codec=codec, photographs=PHOTOGRAPHS, autocast=nullcontext).parameter_groups()
+    by_id = {id(parameter): group["rate"] for group in groups for parameter in group["params"]}
+    assert len(by_id) == sum(len(group["params"]) for group in groups)
+    return {name: by_id[id(value)] for name, value in codec.net.named_parameters() if id(value) in by_id}
+
+
+def test_every_weight_has_the_pace_of_its_kind() -> None:
+    base = BaseTable(steps=1, learning_rate=1e-4, hyper_rate=5.0, gamma_rate=600.0, beta_rate=20.0)
+    rates = rates_of(Recipe(ModelTable("mine", 8), base=base), Hyperprior(8, 12))
+    assert rates["g_a.0.weight"] == rates["g_s.6.bias"] == 1
+    assert rates["h_a.0.weight"] == rates["h_s.4.bias"] == rates["entropy_bottleneck.matrices.0"] == 5
+    assert rates["g_a.1.gamma"] == rates["g_s.5.gamma"] == 600
+    assert rates["g_a.1.beta"] == rates["g_s.5.beta"] == 20
+    assert rates["entropy_bottleneck.quantiles"] == pytest.approx(10)
+
+
+def test_frozen_weights_are_in_no_group() -> None:
+    recipe = Recipe(ModelTable("mine", 8), entropy=EntropyTable(steps=1))
+    assert not [name for name in rates_of(recipe, Hyperprior(8, 12)) if name.startswith("g_")]
+
+
+def test_norms_that_learn_fast_move_further() -> None:
+    moved = []
+    for rate in (1.0, 100.0):
+        torch.manual_seed(0)
+        base = dataclasses.replace(BaseTable(steps=1, learning_rate=1e-4), gamma_rate=rate)
+        codec = Hyperprior(8, 12)
+        stage = base_stage(Recipe(ModelTable("mine", 8), base=base), codec, PHOTOGRAPHS, nullcontext)
+        groups = [{**group, "lr": 1e-4 * group["rate"]} for group in stage.parameter_groups()]
+        before = codec.net.g_a[1].gamma.detach().clone()
+        torch.autograd.backward(stage.objective(torch.rand(1, 3, 64, 64), random.Random(0), 0.0).loss)
+        torch.optim.Adam(groups).step()
+        moved.append((codec.net.g_a[1].gamma - before).abs().max().item())
+    assert moved[1] > 10 * moved[0]
