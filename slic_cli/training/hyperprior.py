@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from slic_cli.errors import BadModelFile
 from slic_cli.shapes import Shapes, hyperprior_shapes
+from slic_cli.training.norms import give_units
 from slic_cli.training.rounding import straight_through_round
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 LEAST_SPREAD = 0.2  # of a latent channel, in quantiser steps
 QUIET_SCALE = 0.12  # of latents that are nearly always what they are expected to be
-_DERIVED = ("_offset", "_quantized_cdf", "_cdf_length", ".scale_table", ".scale_bound", ".mask")
+_DERIVED = ("_offset", "_quantized_cdf", "_cdf_length", ".scale_table", ".scale_bound", ".mask", ".unit")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Hyperprior(nn.Module):
     def _with_narrow_transforms(self, net: Any) -> nn.Module:
         if self.widths[:3] != (self.n, self.n, self.n):
             net.g_a, net.g_s = narrow_transforms(self.widths)
+        for layers in (net.g_a, net.g_s):
+            give_units(layers)
         module: nn.Module = net
         return module
 
@@ -219,16 +222,17 @@ class Hyperprior(nn.Module):
 
     def _factors(self) -> dict[str, Tensor | float]:
         """What each weight is multiplied by on leaving."""
+        return self._transform_factors() | self._entropy_factors()
+
+    def _transform_factors(self) -> dict[str, Tensor | float]:
+        units = {name: unit for name, unit in self.net.named_buffers() if name.endswith(".unit")}
+        gammas = {f"{name.removesuffix('unit')}gamma": unit.detach().float().cpu() for name, unit in units.items()}
+        return {"g_a.6.weight": self.gain, "g_a.6.bias": self.gain, "g_s.0.weight": 1 / self.gain, **gammas}
+
+    def _entropy_factors(self) -> dict[str, Tensor | float]:
         spread = self.spread.detach().float().cpu()
         by_output = spread.view(-1, 1, 1, 1)
-        return {
-            "g_a.6.weight": self.gain,
-            "g_a.6.bias": self.gain,
-            "g_s.0.weight": 1 / self.gain,
-            "h_a.0.weight": 1 / spread,
-            "h_s.4.weight": by_output,
-            "h_s.4.bias": by_output.flatten(),
-        }
+        return {"h_a.0.weight": 1 / spread, "h_s.4.weight": by_output, "h_s.4.bias": by_output.flatten()}
 
 
 def _widened(array: Array, shape: Sequence[int] | None, halved: int | None) -> Array:

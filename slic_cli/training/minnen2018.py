@@ -111,12 +111,6 @@ class Minnen2018(Hyperprior):
         fixed = np.where(weight.any((1, 2, 3)), np.nan, bias.astype(np.float32))
         self.fixed_means.copy_(torch.from_numpy(fixed.astype(np.float32)).view_as(self.fixed_means))
 
-    def _factors(self) -> dict[str, Tensor | float]:
-        return self._transform_factors() | self._entropy_factors()
-
-    def _transform_factors(self) -> dict[str, Tensor | float]:
-        return {"g_a.6.weight": self.gain, "g_a.6.bias": self.gain, "g_s.0.weight": 1 / self.gain}
-
     def _entropy_factors(self) -> dict[str, Tensor | float]:
         spread = self.spread.detach().float().cpu()
         by_output = torch.cat([spread, spread], 1).view(-1, 1, 1, 1)

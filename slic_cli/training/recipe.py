@@ -151,22 +151,19 @@ class BaseTable(StageTable):
 
     `start` is "karhunen-loeve", "pretrained" (CompressAI's download) or the path of a checkpoint. For `noisy_share` of
     the budget the synthesis sees latents with uniform noise, then rounded ones. Networks around the hyper-latents
-    learn `hyper_rate` times as fast, GDN's gamma and beta `gamma_rate` and `beta_rate` times: gamma weighs squares of
-    activations, those of principal axes are about 1/30, and at the others' pace it never grows to where it matters.
-    Hidden channels of plain transforms whose deviation is below `wake` get a larger unit at the start.
+    learn `hyper_rate` times as fast. In plain transforms GDN learns `norm_rate` times as fast, in units of the
+    activations, and hidden channels whose deviation is below `wake` get a larger unit at the start (`norms.py`).
     """
 
     start: str = "karhunen-loeve"
     noisy_share: float = 0.7
     hyper_rate: float = 5.0
-    gamma_rate: float = 1.0
-    beta_rate: float = 1.0
+    norm_rate: float = 0.0
     wake: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rates = (self.hyper_rate, self.gamma_rate, self.beta_rate)
-        _require(min(rates) > 0, "hyper_rate, gamma_rate and beta_rate", "more than 0", rates)
+        _require(self.norm_rate >= 0, "norm_rate", "0 or more", self.norm_rate)
         _require(self.wake >= 0, "wake", "0 or more", self.wake)
 
 
@@ -295,8 +292,9 @@ class Recipe:
         most = (self.model.n, self.model.n, self.model.n, self.model.m)
         room = all(width <= top for width, top in zip(self.widths(self.carrier is not None), most, strict=True))
         own = carrier_widths(self.model.architecture)
-        plain = self.model.architecture != _RESIDUAL or not (self.base and self.base.wake)
-        _require(plain, "base.wake", f"0 for {_RESIDUAL}", self.base and self.base.wake)
+        residual = self.model.architecture == _RESIDUAL
+        norms = (self.base.norm_rate, self.base.wake) if self.base else (0.0, 0.0)
+        _require(not (residual and any(norms)), "base.norm_rate and base.wake", f"0 for {_RESIDUAL}", norms)
         _require(room, "model.widths", f"{own} channels less than {most}, for the carrier", self.model.widths)
 
     def stage(self, name: str) -> StageTable | None:

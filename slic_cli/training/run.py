@@ -7,7 +7,7 @@ slic.ckpt, entropy.ckpt), unet-jpeg.safetensors, plot.png and the model, NAME.sa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,8 +33,8 @@ from slic_cli.training.graft import check_filters, filters_of, graft, ungraft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.jpeg_stage import jpeg_stage
 from slic_cli.training.loop import Stage, run_stage
+from slic_cli.training.norms import set_units, wake
 from slic_cli.training.photographs import Photographs, read_photographs
-from slic_cli.training.quiet_channels import wake
 from slic_cli.training.recipe import (
     CODEC_STAGES,
     BaseTable,
@@ -240,11 +240,17 @@ def _new_codec(run: Run, name: str) -> Hyperprior:
     start_codec(codec, _start(run, name), model, crops)
     if name == "base":
         codec.regain(gain)
-        if _table(run, BaseTable).wake:
-            wake(codec, crops, _table(run, BaseTable).wake)
+        _prepare_norms(codec, _table(run, BaseTable), crops)
     if carried and (name == "slic" or "slic" not in run.recipe.stages) and run.checkpoint("carrier").is_file():
         graft(codec, load_carrier(run.checkpoint("carrier")), _table(run, CarrierTable).sensitivity)
     return codec.to(run.world.device).to(memory_format=torch.channels_last).train()
+
+
+def _prepare_norms(codec: Hyperprior, table: BaseTable, crops: Sequence[torch.Tensor]) -> None:
+    if table.wake:
+        wake(codec, crops, table.wake)
+    if table.norm_rate:
+        set_units(codec, crops)
 
 
 def _start(run: Run, name: str) -> str:

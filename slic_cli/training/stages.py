@@ -37,8 +37,7 @@ class CodecStage:
     patch: int
     hyper_rate: float
     measure: Callable[[], Validation]
-    gamma_rate: float = 1.0
-    beta_rate: float = 1.0
+    norm_rate: float = 1.0
 
     def parameter_groups(self) -> Groups:
         """Weights that are not frozen, by pace: the networks around the hyper-latents, GDN, the prior's quantiles."""
@@ -46,8 +45,7 @@ class CodecStage:
             "plain": 1.0,
             "hyper": self.hyper_rate,
             "quantiles": _QUANTILE_RATE / self.table.learning_rate,
-            "gamma": self.gamma_rate,
-            "beta": self.beta_rate,
+            "norms": self.norm_rate,
         }
         groups: Groups = [{"params": [], "rate": rate, "clipped": name != "quantiles"} for name, rate in rates.items()]
         members = dict(zip(rates, groups, strict=True))
@@ -66,9 +64,10 @@ class CodecStage:
 
 
 def _kind_of(parameter: str) -> str:
-    last = parameter.rpartition(".")[2]
-    if last in ("quantiles", "beta", "gamma"):
-        return last
+    if parameter.endswith(".quantiles"):
+        return "quantiles"
+    if parameter.endswith((".beta", ".gamma")):
+        return "norms"
     return "hyper" if parameter.startswith(("h_", "entropy_bottleneck")) else "plain"
 
 
@@ -98,8 +97,7 @@ def base_stage(recipe: Recipe, codec: Hyperprior, photographs: Photographs, auto
         recipe.data.patch,
         table.hyper_rate,
         partial(validate, codec, photographs.validation, rate_weight, autocast),
-        table.gamma_rate,
-        table.beta_rate,
+        table.norm_rate or 1.0,
     )
 
 

@@ -77,7 +77,7 @@ def test_lambda_and_alpha_go_by_quality() -> None:
         ("[60, 90]", "[90, 60]", "jpeg_sim.quality: expected two whole numbers in order"),
         ("[60, 90]", "[60]", "jpeg_sim.quality: expected two whole numbers in order"),
         ("minutes = 30", "minutes = 30\nsteps = 3", "base.minutes, steps: expected one of the two"),
-        ("minutes = 30", "minutes = 30\ngamma_rate = 0", "gamma_rate and beta_rate: expected more than 0"),
+        ("minutes = 30", "minutes = 30\nnorm_rate = -1", "base.norm_rate: expected 0 or more, got -1.0"),
         ("minutes = 30", "minutes = 30\nwake = -1", "base.wake: expected 0 or more, got -1.0"),
         ("minutes = 30", "", "base.minutes, steps: expected one of the two"),
         ("minutes = 30", "minutes = -1", "base.minutes, steps: expected more than 0"),
@@ -100,7 +100,7 @@ def test_a_wrong_recipe_is_refused_by_its_key(old: str, new: str, said: str) -> 
 def test_residual_channels_are_not_woken() -> None:
     text = GOOD.replace("quality = 8", "quality = 3\nm = 192\narchitecture = 'cheng2020-anchor'", 1)
     parse_recipe(text)
-    with pytest.raises(UsageError, match=r"base\.wake: expected 0 for cheng2020-anchor, got 0\.1"):
+    with pytest.raises(UsageError, match=r"base\.norm_rate and base\.wake: expected 0 for cheng2020-anchor, got"):
         parse_recipe(text.replace("minutes = 30", "minutes = 30\nwake = 0.1", 1))
 
 
