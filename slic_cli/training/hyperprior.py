@@ -99,9 +99,9 @@ class Hyperprior(nn.Module):
     def _make_net(self) -> nn.Module:
         from compressai.models import ScaleHyperprior
 
-        return self._with_narrow_transforms(ScaleHyperprior(self.n, self.widths[3]))
+        return self._with_own_transforms(ScaleHyperprior(self.n, self.widths[3]))
 
-    def _with_narrow_transforms(self, net: Any) -> nn.Module:
+    def _with_own_transforms(self, net: Any) -> nn.Module:
         if self.widths[:3] != (self.n, self.n, self.n):
             net.g_a, net.g_s = narrow_transforms(self.widths)
         for layers in (net.g_a, net.g_s):

@@ -43,7 +43,7 @@ class Minnen2018(Hyperprior):
     def _make_net(self) -> nn.Module:
         from compressai.models import JointAutoregressiveHierarchicalPriors
 
-        return self._with_narrow_transforms(JointAutoregressiveHierarchicalPriors(self.n, self.widths[3]))
+        return self._with_own_transforms(JointAutoregressiveHierarchicalPriors(self.n, self.widths[3]))
 
     def prior(self, y: Tensor, noisy: bool) -> Prior:
         """What `y` is coded with. The context is `y` with noise or rounded, as in CompressAI's forward pass.

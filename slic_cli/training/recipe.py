@@ -152,7 +152,8 @@ class BaseTable(StageTable):
     `start` is "karhunen-loeve", "pretrained" (CompressAI's download) or the path of a checkpoint. For `noisy_share` of
     the budget the synthesis sees latents with uniform noise, then rounded ones. Networks around the hyper-latents
     learn `hyper_rate` times as fast. In plain transforms GDN learns `norm_rate` times as fast, in units of the
-    activations, and hidden channels whose deviation is below `wake` get a larger unit at the start (`norms.py`).
+    activations (0: as all else, without units), and hidden channels whose deviation is below `wake` get a larger unit
+    at the start (`norms.py`).
     """
 
     start: str = "karhunen-loeve"
