@@ -17,6 +17,7 @@ from slic_cli.architectures import find_architecture
 from slic_cli.container import SlicFile
 from slic_cli.errors import BadSlicFile, MissingModel, UsageError
 from slic_cli.model_file import load_tensors
+from slic_cli.processor import multiplies_bfloat16
 from slic_cli.registry import ModelSpec
 from slic_cli.shapes import check_shapes
 from slic_cli.transform.layers import LATENT_UNIT
@@ -66,17 +67,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """`auto` takes bfloat16 where the processor multiplies it natively, else float32. Raises UsageError."""
+    """`auto` takes bfloat16 where the device is quicker with it, else float32. Raises UsageError."""
     known = {"bf16": torch.bfloat16, "fp32": torch.float32}
     if name in known:
         return known[name]
     if name != "auto":
         raise UsageError(f"--precision: expected auto, bf16 or fp32, got {name!r}")
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported()
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    quick = torch.cuda.is_bf16_supported() if device.type == "cuda" else multiplies_bfloat16()
+    return torch.bfloat16 if quick else torch.float32
 
 
 class Codec:
