@@ -62,6 +62,9 @@ OptionalModel = Annotated[
 ]
 Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where the transforms run.")]
 Precision = Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of the transforms.")]
+TrainingPrecision = Annotated[
+    Literal["auto", "mixed", "bf16", "fp32"], typer.Option(help="Mixed: float32, with gradients in bfloat16.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs.")]
 Strip = Annotated[bool, typer.Option("--strip", help="Leave out ICC profile and EXIF.")]
 Check = Annotated[bool, typer.Option("--check", help="Decode the file, too, and warn of damage. Twice the time.")]
@@ -304,7 +307,7 @@ def train(
     register: Annotated[bool, typer.Option(help="Make the model known by its name.")] = True,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: TrainingPrecision = "auto",
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,

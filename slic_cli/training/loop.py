@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from slic_cli.training.average import Average
 from slic_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from slic_cli.training.objectives import Terms
+from slic_cli.training.precision import Context
 from slic_cli.training.recipe import StageTable
 from slic_cli.training.reporting import Reporter
 from slic_cli.training.schedule import Clock, Plateau, learning_rate
@@ -76,7 +77,7 @@ class State:
     finished: bool = False
 
 
-def run_stage(stage: Stage, path: Path, world: World, report: Reporter, autocast: Any, resume: bool) -> None:
+def run_stage(stage: Stage, path: Path, world: World, report: Reporter, context: Context, resume: bool) -> None:
     """Train a stage to the end of its budget, keeping a checkpoint at `path`.
 
     A signal that stops it takes effect when it is saved. Raises BadModelFile, OutputError.
@@ -93,7 +94,7 @@ def run_stage(stage: Stage, path: Path, world: World, report: Reporter, autocast
         saved = reported = time.monotonic()
         state.clock.skip()
         while not _is_over(state):
-            terms = _step(stage, objective, state, world, share, autocast)
+            terms = _step(stage, objective, state, world, share, context)
             now = time.monotonic()
             if now - reported > _REPORT_SECONDS:
                 reported = now
@@ -151,7 +152,7 @@ def _save(stage: Stage, state: State, path: Path, world: World) -> None:
     state.clock.skip()
 
 
-def _step(stage: Stage, objective: nn.Module, state: State, world: World, share: int, autocast: Any) -> Terms:
+def _step(stage: Stage, objective: nn.Module, state: State, world: World, share: int, context: Context) -> Terms:
     table, clock = stage.table, state.clock
     seed = f"{stage.identity['seed']} {stage.name} {clock.step} {world.rank}"
     draw = random.Random(seed)
@@ -159,7 +160,7 @@ def _step(stage: Stage, objective: nn.Module, state: State, world: World, share:
     rate = learning_rate(table, clock, state.plateau)
     for group in state.optimiser.param_groups:
         group["lr"] = rate * group["rate"]
-    with autocast():
+    with context():
         terms: Terms = objective(stage.batch(draw, share), draw, clock.progress)
     state.optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(terms.loss)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 _MOST = 100.0  # times louder: what is weaker than this allows stays weaker
 _LEAST_RMS = 0.01  # of activations, for gamma's unit
 _SENSITIVE = 0.1  # rms of outputs above which errors of the norm show: it learns more slowly
-_SEED = 0.01  # root of gamma, in its unit: from 0 it would not grow
+_SEED = 0.002  # root of gamma, in its unit: from 0 it would not grow
 
 
 class UnitGDN(nn.Module):

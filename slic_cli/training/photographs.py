@@ -19,8 +19,7 @@ from slic_cli.errors import BadInput
 from slic_cli.training.recipe import DataTable
 
 SUFFIXES = frozenset(f".{kind}" for kind in ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "ppm", "avif"])
-_SCALES = (0.6, 0.75, 1.0, 1.0)  # downscaling hides the traces of old JPEG compression and varies the subject's size
-_SCALED_FROM = 400  # pixels of the shorter side
+_SHRUNK_FROM = 400  # pixels of the shorter side
 _VALIDATION_SIZE = (384, 512)
 _READERS = 8
 
@@ -113,7 +112,7 @@ def _find(directory: Path) -> Iterator[Path]:
 
 
 def _read(numbered: tuple[int, Path], table: DataTable, limit: int) -> Tensor | None:
-    """One photograph, upright, perhaps scaled down, and cut to a window of `limit` pixels."""
+    """One photograph, upright, perhaps scaled, and cut to a window of `limit` pixels."""
     number, path = numbered
     draw = random.Random(f"{table.seed} photograph {number}")
     try:
@@ -122,8 +121,8 @@ def _read(numbered: tuple[int, Path], table: DataTable, limit: int) -> Tensor | 
             picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    scale = draw.choice(_SCALES) if min(picture.size) >= max(_SCALED_FROM, table.patch / min(_SCALES)) else 1.0
-    if scale < 1:
+    scale = draw.choice(table.scales)
+    if scale > 1 or (scale < 1 and min(picture.size) >= max(_SHRUNK_FROM, table.patch / scale)):
         size = (round(picture.width * scale), round(picture.height * scale))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(_window(picture, draw, limit, table.patch))).permute(2, 0, 1).contiguous()

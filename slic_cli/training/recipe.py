@@ -82,18 +82,24 @@ class ModelTable:
 class DataTable:
     """What is shown: square crops of `patch` pixels; `validation` photographs are held out.
 
-    `memory_gib` bounds the photographs kept in memory; larger collections are represented by windows.
+    `memory_gib` bounds the photographs kept in memory; larger collections are represented by windows. Each photograph
+    is shown at one of `scales`: small ones hide the traces of old JPEG compression, large ones show photographs as
+    cameras deliver them, where neighbouring pixels differ less than in pictures made small for the web. Photographs
+    with a side below 400 pixels are not made smaller.
     """
 
     patch: int = 128
     validation: int = 8
     memory_gib: float = 4.0
+    scales: tuple[float, ...] = (0.6, 0.75, 1.0, 1.0)
     seed: int = 0
 
     def __post_init__(self) -> None:
         _require(self.patch >= 64 and self.patch % 64 == 0, "patch", "a multiple of 64", self.patch)
         _require(self.validation >= 1, "validation", "at least 1", self.validation)
         _require(self.memory_gib > 0, "memory_gib", "more than 0", self.memory_gib)
+        usable = bool(self.scales) and all(0 < scale <= 4 for scale in self.scales)
+        _require(usable, "scales", "numbers above 0, up to 4", self.scales)
 
 
 @dataclass(frozen=True)
@@ -382,9 +388,12 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
 
 
 def _convert_list(kind: Any, value: Any, key: str) -> tuple[Any, ...]:
-    """tuple[int, int] is an ordered range, tuple[int, ...] a list, tuple[Mapping, ...] tables for others to check."""
+    """tuple[int, int] is an ordered range, tuple[int, ...] and tuple[float, ...] are lists, tuple[Mapping, ...] tables
+    for others to check."""
     parts = typing.get_args(kind)
     _require(isinstance(value, list), key, "a list", value)
+    if parts == (float, ...):
+        return tuple(_convert(float, item, key) for item in value)
     if parts == (int, ...):
         _require(all(type(item) is int for item in value), key, "a list of whole numbers", value)
     elif parts[-1] is Ellipsis:

@@ -7,7 +7,7 @@ slic.ckpt, entropy.ckpt), unet-jpeg.safetensors, plot.png and the model, NAME.sa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from slic_cli.codec import choose_device, choose_precision
+from slic_cli.codec import choose_device
 from slic_cli.console import Console
 from slic_cli.errors import OutputExists, UsageError
 from slic_cli.files import write_atomically
@@ -35,6 +35,7 @@ from slic_cli.training.jpeg_stage import jpeg_stage
 from slic_cli.training.loop import Stage, run_stage
 from slic_cli.training.norms import set_units, wake
 from slic_cli.training.photographs import Photographs, read_photographs
+from slic_cli.training.precision import Context, precision_of
 from slic_cli.training.recipe import (
     CODEC_STAGES,
     BaseTable,
@@ -80,7 +81,7 @@ class Run:
     photographs: Photographs
     world: World
     report: Reporter
-    autocast: Callable[[], torch.autocast]
+    context: Context
     distance: nn.Module  # of the slic stage
 
     def checkpoint(self, stage: str) -> Path:
@@ -98,7 +99,7 @@ def train(recipe: Recipe, text: str, settings: Settings, console: Console) -> di
     `text` is the recipe as it was written, kept beside the weights. Raises every SlicError of the parts.
     """
     device = choose_device(settings.device)
-    precision = choose_precision(settings.precision, device)
+    precision, context = precision_of(settings.precision, device)
     stages = list(settings.stages or recipe.stages)
     for name in stages:
         if recipe.stage(name) is None:
@@ -118,8 +119,7 @@ def train(recipe: Recipe, text: str, settings: Settings, console: Console) -> di
             f"{photographs.unreadable} unreadable, {photographs.too_small} too small; {world.device}, {precision}"
         )
         report = Reporter(settings.out, quiet, world.leads)
-        autocast = partial(torch.autocast, world.device.type, precision, precision != torch.float32)
-        run = Run(recipe, settings, photographs, world, report, autocast, distance)
+        run = Run(recipe, settings, photographs, world, report, context, distance)
         return _run_stages(run, stages, quiet)
     finally:
         leave_world(world)
@@ -186,7 +186,7 @@ def _finish(run: Run, name: str, stage: Stage) -> None:
     """Train a stage to its end; a signal leaves from within, after saving."""
     run.report.begin(name)
     try:
-        run_stage(stage, run.checkpoint(name), run.world, run.report, run.autocast, run.settings.resume)
+        run_stage(stage, run.checkpoint(name), run.world, run.report, run.context, run.settings.resume)
     finally:
         run.report.end()
     if isinstance(stage.trained, UNetJpeg) and run.world.leads:
@@ -200,12 +200,12 @@ def _table(run: Run, kind: type[Any]) -> Any:
 
 def _codec_stage(run: Run, name: str, codec: Hyperprior) -> Stage:
     if name == "base":
-        return base_stage(run.recipe, codec, run.photographs, run.autocast)
+        return base_stage(run.recipe, codec, run.photographs, run.context)
     if name == "entropy":
-        return entropy_stage(run.recipe, _table(run, EntropyTable), codec, run.photographs, run.autocast)
+        return entropy_stage(run.recipe, _table(run, EntropyTable), codec, run.photographs, run.context)
     load = partial(_frozen_codec, run)
     table, unet = _table(run, SlicTable), run.path_of_unet()
-    return slic_stage(run.recipe, table, codec, run.photographs, run.autocast, run.distance, load, unet)
+    return slic_stage(run.recipe, table, codec, run.photographs, run.context, run.distance, load, unet)
 
 
 def _carrier_stage(run: Run) -> Stage:

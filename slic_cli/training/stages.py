@@ -16,6 +16,7 @@ from slic_cli.training.edits import make_edit
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.objectives import BaseObjective, EntropyObjective, SlicObjective
 from slic_cli.training.photographs import Photographs
+from slic_cli.training.precision import Context
 from slic_cli.training.recipe import ALPHAS, BaseTable, EntropyTable, ModelTable, Recipe, SlicTable, StageTable
 from slic_cli.training.validation import Validation, validate
 
@@ -83,7 +84,7 @@ def identity_of(model: ModelTable, widths: Sequence[int], seed: int, gain: float
     }
 
 
-def base_stage(recipe: Recipe, codec: Hyperprior, photographs: Photographs, autocast: Any) -> CodecStage:
+def base_stage(recipe: Recipe, codec: Hyperprior, photographs: Photographs, context: Context) -> CodecStage:
     """Rate-distortion training of the vanilla codec."""
     table = recipe.base or BaseTable(minutes=1.0)
     rate_weight = recipe.model.rate_weight
@@ -96,7 +97,7 @@ def base_stage(recipe: Recipe, codec: Hyperprior, photographs: Photographs, auto
         photographs,
         recipe.data.patch,
         table.hyper_rate,
-        partial(validate, codec, photographs.validation, rate_weight, autocast),
+        partial(validate, codec, photographs.validation, rate_weight, context),
         table.norm_rate or 1.0,
     )
 
@@ -106,7 +107,7 @@ def slic_stage(
     table: SlicTable,
     codec: Hyperprior,
     photographs: Photographs,
-    autocast: Any,
+    context: Context,
     distance: nn.Module,
     load_codec: Callable[[str], nn.Module],
     unet: Path,
@@ -126,12 +127,12 @@ def slic_stage(
         photographs,
         recipe.data.patch,
         1.0,
-        partial(validate, codec, photographs.validation, rate_weight, autocast, distance, alpha, table.margin),
+        partial(validate, codec, photographs.validation, rate_weight, context, distance, alpha, table.margin),
     )
 
 
 def entropy_stage(
-    recipe: Recipe, table: EntropyTable, codec: Hyperprior, photographs: Photographs, autocast: Any
+    recipe: Recipe, table: EntropyTable, codec: Hyperprior, photographs: Photographs, context: Context
 ) -> CodecStage:
     """Training of the entropy model; the transforms are frozen."""
     for part in (codec.net.g_a, codec.net.g_s):
@@ -145,7 +146,7 @@ def entropy_stage(
         photographs,
         recipe.data.patch,
         table.hyper_rate,
-        partial(validate, codec, photographs.validation, recipe.model.rate_weight, autocast),
+        partial(validate, codec, photographs.validation, recipe.model.rate_weight, context),
     )
 
 

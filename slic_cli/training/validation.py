@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,7 @@ from slic_cli.metrics import psnr_db, worst_block_db
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.objectives import rate_distortion
 from slic_cli.training.pixels import Pixels, to_pixels, to_tensor
-
-Autocast = Callable[[], "torch.autocast"]
+from slic_cli.training.precision import Context
 
 # Crop by odd offsets moves the picture off the codec's grid; the others are the paper's hardest and most common.
 EDITS = ("crop", "blur:radius=1", "median:size=3", "jpeg:quality=85", "resize:scale=0.95")
@@ -39,7 +38,7 @@ def validate(
     codec: Hyperprior,
     photographs: Sequence[Tensor],
     rate_weight: float,
-    autocast: Autocast,
+    context: Context,
     distance: nn.Module | None = None,
     adversarial_weight: float = 0.0,
     tau: float = 1.0,
@@ -52,7 +51,7 @@ def validate(
     rows, pictures = [], []
     edits = [parse_attack(text) for text in EDITS] if distance else []
     for photo in photographs:
-        with autocast():
+        with context():
             row, shown = _measure(codec, photo, rate_weight, edits, distance)
         rows.append(row)
         pictures.append(shown)

@@ -75,6 +75,12 @@ def test_large_photographs_are_sometimes_scaled_down(tmp_path: Path) -> None:
     assert len({photo.shape[1] for photo in read.train}) > 1
 
 
+def test_photographs_are_scaled_as_the_recipe_says(tmp_path: Path) -> None:
+    save_photographs(tmp_path, 8, size=(120, 100))
+    read = read_photographs(tmp_path, DataTable(patch=64, validation=1, scales=(0.5, 1.5)), CPU)
+    assert {tuple(photo.shape[1:]) for photo in read.train} == {(120, 100), (180, 150)}
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_too_few_photographs(count: int, tmp_path: Path) -> None:
     save_photographs(tmp_path, count)

@@ -24,7 +24,7 @@ def rates_of(recipe: Recipe, codec: Hyperprior) -> dict[str, float]:
     """Of every parameter by name, relative to the learning rate."""
     entropy = recipe.entropy or EntropyTable(steps=1)
     make = base_stage if recipe.base else partial(entropy_stage, table=entropy)
-    groups = make(recipe, codec=codec, photographs=PHOTOGRAPHS, autocast=nullcontext).parameter_groups()
+    groups = make(recipe, codec=codec, photographs=PHOTOGRAPHS, context=nullcontext).parameter_groups()
     by_id = {id(parameter): group["rate"] for group in groups for parameter in group["params"]}
     assert len(by_id) == sum(len(group["params"]) for group in groups)
     return {name: by_id[id(value)] for name, value in codec.net.named_parameters() if id(value) in by_id}

@@ -29,7 +29,7 @@ def measured(distance: nn.Module | None, tau: float = 1.0) -> Any:
     torch.manual_seed(0)
     codec = Hyperprior(8, 12, 3.0)
     photo = torch.from_numpy(photograph(128, 192)).permute(2, 0, 1)
-    result = validate(codec, [photo, photo], 0.013, nullcontext, distance, 2.0, tau)  # type: ignore[arg-type]
+    result = validate(codec, [photo, photo], 0.013, nullcontext, distance, 2.0, tau)
     assert codec.training
     return result
 
