@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from slic_cli.architectures import find_architecture
 from slic_cli.entropy.integer_network import ACTIVATION_BITS
+from slic_cli.entropy.latent_coder import TRADEOFF
 from slic_cli.entropy.tables import FrequencyTables, build_tables
 from slic_cli.errors import BadModelFile
 from slic_cli.model_file import save_model
@@ -30,10 +31,17 @@ _Z_REACH = 1 << 10
 _Z_TAIL = 2.0**-30
 
 
-def export_model(path: Path, state: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str], force: bool) -> None:
+def export_model(
+    path: Path,
+    state: Mapping[str, npt.NDArray[Any]],
+    metadata: Mapping[str, str],
+    force: bool,
+    bits_per_squared_step: float | None = None,
+) -> None:
     """Write a model file from CompressAI's state dict of one of our architectures.
 
-    `metadata` needs architecture, quality ("1" to "8") and metric. Raises BadModelFile, OutputError.
+    `metadata` needs architecture, quality ("1" to "8") and metric; `bits_per_squared_step` is for the encoder
+    (`RateDistortionQuantiser`). Raises BadModelFile, OutputError.
     """
     architecture = find_architecture(metadata["architecture"])
     tensors: dict[str, npt.NDArray[Any]] = {
@@ -45,6 +53,8 @@ def export_model(path: Path, state: Mapping[str, npt.NDArray[Any]], metadata: Ma
     tensors["tables.y.thresholds"] = scale_thresholds()
     if "spread" in state:  # the latents' deviations, with which training can go on in normalised units
         tensors["training.spread"] = state["spread"].astype(np.float32)
+    if bits_per_squared_step is not None:
+        tensors[TRADEOFF] = np.array([bits_per_squared_step], np.float32)
     architecture.coder(tensors)  # refuses what could not be coded exactly
     save_model(path, tensors, metadata, force)
 

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 SYMBOL_MIN, SYMBOL_MAX = -(1 << 15), (1 << 15) - 1
 MAX_THRESHOLD = 1 << 24
-# Bits that an encoder pays to spare an error of one squared quantiser step. At the optimum of a fine quantiser it is
-# 6 / ln 2 = 8.7. But the synthesis's kernels are no orthonormal basis: 12 was best on photographs of the training set.
-_BITS_PER_SQUARED_STEP = 12.0
+# Bits that an encoder pays to spare an error of one squared quantiser step, for a model that does not say it. At the
+# optimum of a fine quantiser it is 6 / ln 2 = 8.7. But the synthesis's kernels are no orthonormal basis, and it makes
+# more of rare latents than they are: what is best lies between 12 and 64, and is found when a model is exported.
+BITS_PER_SQUARED_STEP = 12.0
 _MEANT_BITS = 10.0  # what is so unlikely is there for a reason: a carrier's latents are predicted to be 0
 
 
@@ -35,14 +36,15 @@ class RateDistortionQuantiser:
     """Rate-distortion optimised quantisation (RDOQ, as in HEVC): each latent to the nearest integer, or to the next one
     towards 0 where that saves more bits than its error is worth.
 
-    `costs` are bits, float (tables, magnitudes): of the symbols 0, 1, ... in each probability table. The decoder need
-    not know: it reads integers.
+    `costs` are bits, float (tables, magnitudes): of the symbols 0, 1, ... in each probability table;
+    `bits_per_squared_step` are what it pays to spare an error of one squared quantiser step. The decoder need not know:
+    it reads integers.
     """
 
-    def __init__(self, costs: npt.NDArray[np.float64]) -> None:
+    def __init__(self, costs: npt.NDArray[np.float64], bits_per_squared_step: float = BITS_PER_SQUARED_STEP) -> None:
         saved = np.diff(costs, axis=1)
         saved[costs[:, 1] > _MEANT_BITS] = 0
-        shifts = np.pad(saved / (2 * _BITS_PER_SQUARED_STEP), ((0, 0), (1, 0)), constant_values=-1.0)
+        shifts = np.pad(saved / (2 * bits_per_squared_step), ((0, 0), (1, 0)), constant_values=-1.0)
         self._magnitudes = costs.shape[1]
         self._least = (shifts - 0.5).astype(np.float32).ravel()  # of the distance to the nearest integer, outwards
 

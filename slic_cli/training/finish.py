@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from slic_cli.training.run import Settings
 
 _CEILING_DB = 100.0
+TRADEOFFS = (12.0, 16.0, 24.0, 32.0, 48.0, 64.0)  # bits that the encoder may pay for an error of a squared step
 
 
 def export_run(
@@ -39,10 +40,16 @@ def export_run(
     name = f"{recipe.model.name}.safetensors"
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         draft = Path(scratch) / name
-        export_model(draft, arrays, metadata, force=True)
+
+        def loss(tradeoff: float) -> float:
+            export_model(draft, arrays, metadata, True, tradeoff)
+            return _loss(Codec(read_spec(draft), settings.device), photographs, recipe.model.rate_weight)
+
+        tradeoff = min(TRADEOFFS, key=loss)
+        export_model(draft, arrays, metadata, True, tradeoff)
         figures = measure(draft, photographs, settings.device)
     path = out / name
-    export_model(path, arrays, metadata | {key: f"{value:.3f}" for key, value in figures.items()}, force=True)
+    export_model(path, arrays, metadata | {key: f"{value:.3f}" for key, value in figures.items()}, True, tradeoff)
     spec = read_spec(path)
     record = {"model": spec.name, "path": str(path), "digest": spec.digest, **figures}
     if settings.register:
@@ -75,6 +82,17 @@ def _metric(recipe: Recipe, stages: Collection[str]) -> str:
     if recipe.carrier and not recipe.slic and "carrier" in stages:
         return "carrier"
     return recipe.entropy.metric if recipe.entropy and "entropy" in stages else "none"
+
+
+def _loss(codec: Codec, photographs: Photographs, rate_weight: float) -> float:
+    """R + lambda 255^2 MSE of real files and decodes of the held-out photographs, mean."""
+    losses = []
+    for photo in photographs.validation:
+        pixels = np.ascontiguousarray(photo.permute(1, 2, 0).cpu())
+        file = codec.encode(pixels)
+        error = np.square(codec.decode(file).astype(np.float64) - pixels).mean()
+        losses.append(bits_per_pixel(len(serialise(file)), *pixels.shape[:2]) + rate_weight * error)
+    return float(np.mean(losses))
 
 
 def measure(path: Path, photographs: Photographs, device: str) -> dict[str, float]:
