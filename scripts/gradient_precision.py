@@ -2,8 +2,8 @@
 
 python scripts/gradient_precision.py PHOTOS --model balle2018-vanilla-q8 [--crops 16] [--threads 2]
 
-For each precision of `slic train`: the error of the transforms' gradient, as a share of it; its share of the gradient
-of another batch that differs (what a step has to average over anyway); and seconds for forward and backward pass.
+For each precision of `slic train`: the error of the transforms' gradient, as a share of it, and seconds for a forward
+and a backward pass. Beside it, how far the gradient of another batch is from it: what steps average over anyway.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def gradient(codec: Hyperprior, x: Tensor, rate_weight: float, precision: str) -
         loss = rate_distortion(codec(x), x, rate_weight).loss
     torch.autograd.backward(loss)
     seconds = time.perf_counter() - start
-    parts = [p.grad.flatten() for name, p in codec.net.named_parameters() if p.grad is not None and name[:2] == "g_"]
-    return torch.cat(parts), seconds
+    learnt = [p for part in (codec.net.g_a, codec.net.g_s) for p in part.parameters()]
+    return torch.cat([p.grad.flatten() for p in learnt if p.grad is not None]), seconds
 
 
 def main() -> None:
