@@ -55,7 +55,7 @@ def main() -> None:
     photographs = read_photographs(arguments.photos, DataTable(memory_gib=0.5), torch.device("cpu"))
     draw = random.Random(0)
     x, other = (photographs.crops(draw, arguments.crops, 128) for _ in range(2))
-    rate_weight = LAMBDAS[int(spec.quality) - 1]
+    rate_weight = LAMBDAS[spec.quality - 1]
     exact, _ = gradient(codec, x, rate_weight, "fp32")
     print(f"{spec.name}, lambda {rate_weight}, {arguments.crops} crops, {arguments.threads} threads")
     differs = (gradient(codec, other, rate_weight, "fp32")[0] - exact).norm() / exact.norm()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slic_cli.attacks import parse_attack
-from slic_cli.codec import Codec
+from slic_cli.codec import Codec, Pixels
 from slic_cli.console import Console
 from slic_cli.container import serialise
 from slic_cli.export import export_model
@@ -38,16 +38,16 @@ def export_run(
     metadata = _metadata(recipe, out, codec, photographs)
     arrays = codec.folded()
     name = f"{recipe.model.name}.safetensors"
+    pictures = [np.ascontiguousarray(photo.permute(1, 2, 0).cpu()) for photo in photographs.validation]
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         draft = Path(scratch) / name
 
-        def loss(tradeoff: float) -> float:
+        def drafted(tradeoff: float) -> Codec:
             export_model(draft, arrays, metadata, True, tradeoff)
-            return _loss(Codec(read_spec(draft), settings.device), photographs, recipe.model.rate_weight)
+            return Codec(read_spec(draft), settings.device)
 
-        tradeoff = min(TRADEOFFS, key=loss)
-        export_model(draft, arrays, metadata, True, tradeoff)
-        figures = measure(draft, photographs, settings.device)
+        tradeoff = min(TRADEOFFS, key=lambda bits: _loss(drafted(bits), pictures, recipe.model.rate_weight))
+        figures = _measure(drafted(tradeoff), pictures)
     path = out / name
     export_model(path, arrays, metadata | {key: f"{value:.3f}" for key, value in figures.items()}, True, tradeoff)
     spec = read_spec(path)
@@ -84,25 +84,23 @@ def _metric(recipe: Recipe, stages: Collection[str]) -> str:
     return recipe.entropy.metric if recipe.entropy and "entropy" in stages else "none"
 
 
-def _loss(codec: Codec, photographs: Photographs, rate_weight: float) -> float:
-    """R + lambda 255^2 MSE of real files and decodes of the held-out photographs, mean."""
+def _loss(codec: Codec, pictures: Sequence[Pixels], rate_weight: float) -> float:
+    """R + lambda 255^2 MSE of real files and their decodes, mean."""
     losses = []
-    for photo in photographs.validation:
-        pixels = np.ascontiguousarray(photo.permute(1, 2, 0).cpu())
+    for pixels in pictures:
         file = codec.encode(pixels)
         error = np.square(codec.decode(file).astype(np.float64) - pixels).mean()
         losses.append(bits_per_pixel(len(serialise(file)), *pixels.shape[:2]) + rate_weight * error)
     return float(np.mean(losses))
 
 
-def measure(path: Path, photographs: Photographs, device: str) -> dict[str, float]:
-    """Means over the held-out photographs, from real files and real edits: rate and re-compression PSNR."""
-    codec = Codec(read_spec(path), device)
-    rows = [_measure_one(codec, np.ascontiguousarray(photo.permute(1, 2, 0).cpu())) for photo in photographs.validation]
+def _measure(codec: Codec, pictures: Sequence[Pixels]) -> dict[str, float]:
+    """Means over the pictures, from real files and real edits: rate and re-compression PSNR."""
+    rows = [_measure_one(codec, pixels) for pixels in pictures]
     return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
 
 
-def _measure_one(codec: Codec, pixels: Any) -> dict[str, float]:
+def _measure_one(codec: Codec, pixels: Pixels) -> dict[str, float]:
     file = codec.encode(pixels)
     first = codec.decode(file)
     row = {

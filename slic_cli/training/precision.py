@@ -1,9 +1,9 @@
 """What training computes in bfloat16, and what not.
 
-Weights and activations rounded to bfloat16 shift the brightness of whole areas by a part of a level. That is little to
-look at, but a codec of 40 dB answers it with gradients many times as large as those of the photographs: it learns to
-follow the rounding. The same rounding within a gradient costs half a percent of it. So where bfloat16 is quick,
-pictures and bits are computed in float32, and the convolutions' gradients, two thirds of the work, in bfloat16.
+With weights and activations rounded to bfloat16, the gradients of a codec of 40 dB are mostly an answer to the
+rounding, probably because it shifts the brightness of whole areas by a part of a level. The same rounding within a
+gradient costs half a percent of it. So where bfloat16 is quick, pictures and bits are computed in float32, and the
+convolutions' gradients, two thirds of the work, in bfloat16.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,61 +42,30 @@ class HalfGradients(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        geometry = _GEOMETRIES.get(func)
-        if geometry and torch.is_grad_enabled():
-            x, weight, bias, given = geometry(*args, **(kwargs or {}))
-            if given.groups == 1 and x.dtype == weight.dtype == torch.float32 and not isinstance(given.padding, str):
-                return _Convolution.apply(x, weight, bias, given)
+        if func in _ORDERS and torch.is_grad_enabled():
+            given = _DEFAULTS | dict(zip(_ORDERS[func], args, strict=False)) | dict(kwargs or {})
+            x, weight, padding = given["input"], given["weight"], given["padding"]
+            if given["groups"] == 1 and x.dtype == weight.dtype == torch.float32 and not isinstance(padding, str):
+                return _Convolution.apply(x, weight, given["bias"], _geometry(given, func is torch.conv_transpose2d))
         return func(*args, **(kwargs or {}))
 
 
-class _Geometry(NamedTuple):
-    """As aten's convolution takes it."""
-
-    stride: Any
-    padding: Any
-    dilation: Any
-    transposed: bool
-    output_padding: Any
-    groups: int
+_DEFAULTS = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0, "groups": 1}
+_ORDERS: Mapping[Any, Sequence[str]] = {
+    torch.conv2d: ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+    torch.conv_transpose2d: ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+}
 
 
-def _plain(
-    input: Tensor,  # noqa: A002 - torch's name
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> tuple[Tensor, Tensor, Tensor | None, _Geometry]:
-    return input, weight, bias, _Geometry(_pair(stride), _pair(padding), _pair(dilation), False, (0, 0), groups)
-
-
-def _transposed(
-    input: Tensor,  # noqa: A002 - torch's name
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> tuple[Tensor, Tensor, Tensor | None, _Geometry]:
-    return (
-        input,
-        weight,
-        bias,
-        _Geometry(_pair(stride), _pair(padding), _pair(dilation), True, _pair(output_padding), groups),
-    )
-
-
-_GEOMETRIES: Mapping[Any, Any] = {torch.conv2d: _plain, torch.conv_transpose2d: _transposed}
+def _geometry(given: Mapping[str, Any], transposed: bool) -> tuple[Any, ...]:
+    """All but the tensors, as aten's convolution takes it."""
+    stride, padding, dilation, more = (_pair(given[k]) for k in ("stride", "padding", "dilation", "output_padding"))
+    return stride, padding, dilation, transposed, more, given["groups"]
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...]) -> Tensor:
         ctx.save_for_backward(x.bfloat16(), weight.bfloat16())
         ctx.geometry = geometry
         y: Tensor = torch.convolution(x, weight, bias, *geometry)
