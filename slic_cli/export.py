@@ -20,6 +20,7 @@ from slic_cli.entropy.tables import FrequencyTables, build_tables
 from slic_cli.errors import BadModelFile
 from slic_cli.model_file import save_model
 from slic_cli.shapes import check_shapes
+from slic_cli.transform.edges import COLOUR, FILTER
 
 Array = npt.NDArray[np.float64]
 
@@ -53,6 +54,9 @@ def export_model(
     tensors["tables.y.thresholds"] = scale_thresholds()
     if "spread" in state:  # the latents' deviations, with which training can go on in normalised units
         tensors["training.spread"] = state["spread"].astype(np.float32)
+    for name, key in ((FILTER, "edge_filter"), (COLOUR, "edge_colour")):
+        if key in state:
+            tensors[name] = state[key].astype(np.float32)
     if bits_per_squared_step is not None:
         tensors[TRADEOFF] = np.array([bits_per_squared_step], np.float32)
     architecture.coder(tensors)  # refuses what could not be coded exactly

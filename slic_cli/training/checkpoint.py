@@ -12,7 +12,7 @@ import torch
 from slic_cli.errors import BadModelFile
 from slic_cli.files import write_atomically
 
-FORMAT = "slic-checkpoint-1"
+FORMAT = "slic-checkpoint-2"
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

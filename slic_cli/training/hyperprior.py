@@ -22,6 +22,7 @@ from slic_cli.errors import BadModelFile
 from slic_cli.shapes import Shapes, hyperprior_shapes
 from slic_cli.training.norms import give_units
 from slic_cli.training.rounding import straight_through_round
+from slic_cli.transform.edges import DEPTH, filter_edges
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -83,6 +84,8 @@ class Hyperprior(nn.Module):
     halves: ClassVar[Mapping[str, int]] = {}  # weights of which an axis holds two lots of channels: name to axis
     net: Any
     spread: Tensor
+    edge_filter: Tensor
+    edge_colour: Tensor
 
     def __init__(self, n: int, m: int, gain: float = 1.0, widths: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -91,6 +94,8 @@ class Hyperprior(nn.Module):
         self.net = self._make_net()
         self.gain = gain
         self.register_buffer("spread", torch.ones(1, self.widths[3], 1, 1))
+        self.register_buffer("edge_filter", torch.eye(DEPTH))
+        self.register_buffer("edge_colour", torch.zeros(3))
 
     def shapes(self) -> Shapes:
         """Of plain weights."""
@@ -136,7 +141,7 @@ class Hyperprior(nn.Module):
 
     def analyse(self, x: Tensor) -> Tensor:
         """Pictures to latents in quantiser steps, float32, before rounding."""
-        y: Tensor = self.net.g_a(x).float() * self.gain
+        y: Tensor = self.net.g_a(filter_edges(x, self.edge_filter, self.edge_colour)).float() * self.gain
         return y
 
     def decoded(self, y: Tensor) -> Tensor:
@@ -173,7 +178,7 @@ class Hyperprior(nn.Module):
         return loss
 
     def folded(self) -> Arrays:
-        """Plain CompressAI weights, float32, and `spread`."""
+        """Plain CompressAI weights, float32, `spread`, and what the encoder does at the edges, if anything."""
         state = {k: v.detach().float().cpu() for k, v in self.net.state_dict().items() if not k.endswith(_DERIVED)}
         for name, factor in self._factors().items():
             state[name] = state[name] * factor
@@ -182,7 +187,13 @@ class Hyperprior(nn.Module):
             name: _widened(np.asarray(tensor), shapes.get(name), self.halves.get(name))
             for name, tensor in state.items()
         }
-        return arrays | {"spread": np.asarray(self.spread.detach().float().cpu().flatten())}
+        return arrays | {name: np.asarray(tensor.detach().float().cpu()) for name, tensor in self._measured().items()}
+
+    def _measured(self) -> dict[str, Tensor]:
+        """What goes with the weights and is no weight."""
+        edges = {"edge_filter": self.edge_filter, "edge_colour": self.edge_colour}
+        plain = torch.equal(self.edge_filter.cpu(), torch.eye(DEPTH))
+        return {"spread": self.spread.flatten(), **({} if plain else edges)}
 
     def regain(self, gain: float) -> None:
         """Other quantiser steps, 1 / `gain`, for the same networks: a start for another lambda."""
@@ -206,6 +217,9 @@ class Hyperprior(nn.Module):
             spread = np.full(self.widths[3], LEAST_SPREAD, np.float32)
             spread[: len(arrays["spread"])] = arrays["spread"][: len(spread)]
             self.spread.copy_(torch.from_numpy(spread).view(1, -1, 1, 1))
+        for name in ("edge_filter", "edge_colour"):
+            if name in arrays:
+                getattr(self, name).copy_(torch.from_numpy(np.array(arrays[name], np.float32)))
         state = self.net.state_dict()
         taken = {name for name, _ in self.net.named_parameters() if name.startswith(prefix)}
         shapes = self.shapes()

@@ -17,10 +17,10 @@ from torch import Tensor
 from slic_cli.training.activity import (
     ACTIVITY_TAPS,
     DEVIATION_PER_ACTIVITY,
-    GAMMA,
     LEAST_SCALE,
     NOISE,
     Z_PER_ACTIVITY,
+    damp,
     latent_groups,
 )
 from slic_cli.training.cheng2020 import Cheng2020
@@ -29,6 +29,7 @@ from slic_cli.training.joint_start import start_joint_prior
 from slic_cli.training.minnen2018 import Minnen2018
 from slic_cli.training.residual_start import damp_residual_transforms, set_residual_layer
 
+_PLACES = 16  # latents under one hyper-latent
 _CENTRE = slice(2, 4)  # the two taps of five that a stride-2 convolution's own block falls on
 
 
@@ -38,7 +39,7 @@ def karhunen_loeve(codec: Hyperprior, crops: Sequence[Tensor]) -> None:
     if isinstance(codec, Cheng2020):
         damp_residual_transforms(codec.net)
     else:
-        _damp(codec.net)
+        damp(codec.net)
     below, used = list(crops), 3
     for level in range(4):
         mean, axes = _principal_axes(below, _room(codec, level), centred=level == 0)
@@ -56,27 +57,20 @@ def karhunen_loeve(codec: Hyperprior, crops: Sequence[Tensor]) -> None:
 
 
 @torch.no_grad()
-def start_entropy_model(codec: Hyperprior, used: int) -> None:
-    """Hyper-networks that work at once, on latents whose `spread` is known and of which `used` carry anything."""
+def start_entropy_model(codec: Hyperprior, used: int, groups: Sequence[Tensor] = ()) -> None:
+    """Hyper-networks that work at once, on latents whose `spread` is known and of which `used` carry anything.
+
+    A scale hyperprior's z hold the activity of `groups` of latents, by default of those with a similar variance.
+    """
     if isinstance(codec, Minnen2018):
         start_joint_prior(codec.net, codec.spread.flatten().argsort(descending=True)[:used])
     else:
-        _activity_prior(codec.net, used)
+        _activity_prior(codec.net, groups or _by_variance(used, codec.n // _PLACES))
 
 
 def _room(codec: Hyperprior, level: int) -> int:
     """The channels that a level of the analysis has for axes: behind a leaky ReLU each takes two."""
     return codec.widths[level] // 2 if isinstance(codec, Cheng2020) and level < 3 else codec.widths[level]
-
-
-def _damp(net: Any) -> None:
-    """What is left of the random transforms."""
-    for module in [*net.g_a, *net.g_s]:
-        if hasattr(module, "gamma_reparam"):
-            module.gamma.copy_(module.gamma_reparam.init(GAMMA * torch.eye(module.beta.numel())))
-        else:
-            module.weight.mul_(NOISE)
-            module.bias.zero_()
 
 
 def _principal_axes(pictures: Sequence[Tensor], limit: int, centred: bool) -> tuple[Tensor, Tensor]:
@@ -109,14 +103,16 @@ def _project(axes: Tensor, mean: Tensor, picture: Tensor) -> Tensor:
     return torch.einsum("kc,chw->khw", axes, blocks)
 
 
-def _activity_prior(net: Any, used: int) -> None:
-    """Hyper-networks that work at once: z holds the mean activity of groups of latents, a scale is its group's.
+def _by_variance(used: int, count: int) -> list[Tensor]:
+    """`used` latents in the order of their variance, the strongest in the smallest groups."""
+    return [torch.arange(start, stop) for start, stop in latent_groups(used, count)] if count else []
 
-    Each stride-2 convolution of h_a moves 2 x 2 places into channels, each of h_s moves them back. Latents are grouped
-    in the order of their variance, the strongest in the smallest groups.
+
+def _activity_prior(net: Any, groups: Sequence[Tensor]) -> None:
+    """Hyper-networks that work at once: z holds the mean activity of each group of latents, a scale is its group's.
+
+    Each stride-2 convolution of h_a moves 2 x 2 places into channels, each of h_s moves them back.
     """
-    n = net.h_s[-2].weight.shape[1]
-    groups = n // 16
     if not groups:  # too few channels for the places of a 4 x 4 block
         net.h_s[-2].bias.fill_(1.0)
         return
@@ -124,11 +120,11 @@ def _activity_prior(net: Any, used: int) -> None:
         if hasattr(module, "weight"):
             module.weight.mul_(NOISE)
             module.bias.zero_()
-    for group, (start, stop) in enumerate(latent_groups(used, groups)):
-        net.h_a[0].weight[group, start:stop] += ACTIVITY_TAPS * (Z_PER_ACTIVITY / (stop - start))
-        net.h_s[4].weight[start:stop, group] += ACTIVITY_TAPS * (DEVIATION_PER_ACTIVITY / Z_PER_ACTIVITY)
+    for group, latents in enumerate(groups):
+        net.h_a[0].weight[group, latents] += ACTIVITY_TAPS * (Z_PER_ACTIVITY / len(latents))
+        net.h_s[4].weight[latents, group] += ACTIVITY_TAPS * (DEVIATION_PER_ACTIVITY / Z_PER_ACTIVITY)
     net.h_s[4].bias.fill_(LEAST_SCALE)
-    for level, channels in enumerate((groups, 4 * groups)):
+    for level, channels in enumerate((len(groups), 4 * len(groups))):
         down, up = net.h_a[2 + 2 * level], net.h_s[2 - 2 * level]
         for channel in range(channels):
             for place in range(4):

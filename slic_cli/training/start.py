@@ -18,20 +18,27 @@ from slic_cli.training.checkpoint import FORMAT
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.hyperprior import LEAST_SPREAD, Arrays, Hyperprior
 from slic_cli.training.initialisation import karhunen_loeve, start_entropy_model
+from slic_cli.training.lapped_start import start_lapped
 from slic_cli.training.minnen2018 import Minnen2018
 from slic_cli.training.recipe import ModelTable, carrier_widths
+from slic_cli.transform.edges import COLOUR, FILTER
 
-KARHUNEN_LOEVE, PRETRAINED = "karhunen-loeve", "pretrained"
+KARHUNEN_LOEVE, LAPPED, PRETRAINED = "karhunen-loeve", "lapped", "pretrained"
 
 
 def start_codec(codec: Hyperprior, start: str, model: ModelTable, crops: Sequence[Tensor]) -> None:
-    """Give `codec`, on the CPU, the weights that `start` names; `crops` are floats (3, h, w) in [0, 1].
+    """Give `codec`, on the CPU, the weights that `start` names; `crops` are floats (3, h, w) in [0, 1] of one size.
 
-    `start` is "karhunen-loeve", "pretrained" (needs the network once) or a path. mbt2018 takes the transforms of a
-    scale hyperprior, too, and begins with an entropy model of its own. Raises MissingModel, BadModelFile.
+    `start` is "karhunen-loeve", "lapped" (plain transforms alone), "pretrained" (needs the network once) or a path.
+    mbt2018 takes the transforms of a scale hyperprior, too, and begins with an entropy model of its own. Raises
+    MissingModel, BadModelFile.
     """
     if start == KARHUNEN_LOEVE:
         karhunen_loeve(codec, crops)
+        return
+    if start == LAPPED:
+        groups = start_lapped(codec, torch.stack(list(crops)))
+        start_entropy_model(codec, sum(map(len, groups)), groups)
         return
     arrays, gain = _pretrained(model) if start == PRETRAINED else _stored(codec, Path(start))
     hyperprior_alone = "context_prediction.weight" not in arrays and "g_s.0.weight" in arrays
@@ -93,8 +100,9 @@ def _from_safetensors(path: Path) -> tuple[Arrays, float | None]:
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise BadModelFile(f"{path}: expected a safetensors file, got: {error}") from error
-    if "training.spread" in arrays:
-        arrays["spread"] = arrays["training.spread"]
+    for own, name in (("spread", "training.spread"), ("edge_filter", FILTER), ("edge_colour", COLOUR)):
+        if name in arrays:
+            arrays[own] = arrays[name]
     return arrays, float(metadata["gain"]) if "gain" in metadata else None
 
 

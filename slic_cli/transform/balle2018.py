@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slic_cli.transform import layers
+from slic_cli.transform.edges import edge_filter_of
 from slic_cli.transform.layers import LATENT_UNIT as LATENT_UNIT
 from slic_cli.transform.layers import Arrays, Gdn, bands, load_weight, subpixel_kernel, to_precision
 from slic_cli.transform.tiling import analyse_tiles, synthesise_tiles
@@ -59,6 +60,7 @@ class Balle2018Transform:
     def __init__(self, tensors: Arrays, device: torch.device, precision: torch.dtype) -> None:
         self._tensors = trim_hyperprior(tensors)
         self.device = device
+        self._edge_filter = edge_filter_of(tensors)
         half, full = precision, torch.float32
         self._g_a = self._convolutions("g_a", (full, half, half, full))
         self._g_a_norm = self._norms("g_a", (half, half, full), inverse=False)
@@ -93,7 +95,7 @@ class Balle2018Transform:
 
     @torch.inference_mode()
     def analysis(self, pixels: Tensor) -> Tensor:
-        """x -> y: uint8 (rows, columns, 3), sides multiples of 16, to float32 (M, rows / 16, columns / 16)."""
+        """x -> y: 0 to 255 (rows, columns, 3), sides multiples of 16, to float32 (M, rows / 16, columns / 16)."""
         x = self._first_stage(pixels.to(self.device).permute(2, 0, 1)[None].float())
         for (weight, bias), norm in zip(self._g_a[1:-1], self._g_a_norm[1:], strict=True):
             x = norm(F.conv2d(x.to(weight.dtype), weight, bias, stride=2, padding=2))
@@ -150,7 +152,7 @@ class Balle2018Transform:
 
     def analyse_rows(self, pixels: Tensor, start: int, stop: int) -> Tensor:
         """Latent rows [start, stop) of a whole padded picture, tile by tile: float32 (M, stop - start, columns)."""
-        return analyse_tiles(self.analysis, pixels, (start, stop), self.channels, TILE, HALO)
+        return analyse_tiles(self.analysis, pixels, (start, stop), self.channels, TILE, HALO, self._edge_filter)
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         """A whole picture from all its latents, tile by tile: uint8 (16 rows, 16 columns, 3)."""

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from slic_cli.transform.edges import edge_filter_of
 from slic_cli.transform.layers import LEAKY_SLOPE, Arrays, Gdn, load_weight, to_precision
 from slic_cli.transform.tiling import analyse_tiles, synthesise_tiles
 from slic_cli.transform.trimming import trim_anchor
@@ -83,6 +84,7 @@ class Cheng2020Transform:
     def __init__(self, tensors: Arrays, device: torch.device, precision: torch.dtype) -> None:
         self._tensors = trim_anchor(tensors)
         self.device = device
+        self._edge_filter = edge_filter_of(tensors)
         half, full = precision, torch.float32
         self._g_a = self._analysis_stages((full, half, half, half, full, full), half)
         self._h_a = [self._convolution(f"h_a.{2 * i}", full, stride) for i, stride in enumerate((1, 1, 2, 1, 2))]
@@ -140,7 +142,7 @@ class Cheng2020Transform:
 
     @torch.inference_mode()
     def analysis(self, pixels: Tensor) -> Tensor:
-        """x -> y: uint8 (rows, columns, 3), sides multiples of 16, to float32 (N, rows / 16, columns / 16)."""
+        """x -> y: 0 to 255 (rows, columns, 3), sides multiples of 16, to float32 (N, rows / 16, columns / 16)."""
         x = pixels.to(self.device).permute(2, 0, 1)[None].float()
         for stage in self._g_a:
             x = stage(x)
@@ -164,7 +166,8 @@ class Cheng2020Transform:
 
     def analyse_rows(self, pixels: Tensor, start: int, stop: int) -> Tensor:
         """Latent rows [start, stop) of a whole padded picture, tile by tile: float32 (N, stop - start, columns)."""
-        return analyse_tiles(self.analysis, pixels, (start, stop), self.channels, TILE, ANALYSIS_HALO)
+        rows, edges = (start, stop), self._edge_filter
+        return analyse_tiles(self.analysis, pixels, rows, self.channels, TILE, ANALYSIS_HALO, edges)
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         """A whole picture from all its latents, tile by tile: uint8 (16 rows, 16 columns, 3)."""

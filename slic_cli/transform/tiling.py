@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from slic_cli.transform.edges import EdgeFilter, Sides
 from slic_cli.transform.layers import LATENT_UNIT
 
 
@@ -27,6 +28,10 @@ class Span:
     def window(self, unit: int) -> slice:
         """The window on a plane with `unit` samples a grid unit."""
         return slice(self.window_start * unit, self.window_stop * unit)
+
+    def ends(self, length: int) -> tuple[bool, bool]:
+        """Whether the window begins and ends where an axis of `length` does."""
+        return self.window_start == 0, self.window_stop == length
 
     def core(self, unit: int) -> slice:
         """The core on the same plane."""
@@ -45,17 +50,27 @@ def spans(start: int, stop: int, length: int, size: int, halo: int) -> Iterator[
 
 
 def analyse_tiles(
-    analysis: Callable[[Tensor], Tensor], pixels: Tensor, rows: tuple[int, int], channels: int, tile: int, halo: int
+    analysis: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    rows: tuple[int, int],
+    channels: int,
+    tile: int,
+    halo: int,
+    edge_filter: EdgeFilter | None = None,
 ) -> Tensor:
     """Latent rows [start, stop) of a whole padded picture: float32 (channels, stop - start, columns).
 
-    `analysis` maps uint8 (16 rows, 16 columns, 3) to (channels, rows, columns); `tile` and `halo` count latents.
+    `analysis` maps (16 rows, 16 columns, 3), uint8 or filtered at the picture's edges, to (channels, rows, columns);
+    `tile` and `halo` count latents.
     """
     (start, stop), (height, columns) = rows, (side // LATENT_UNIT for side in pixels.shape[:2])
     y = torch.empty(channels, stop - start, columns)
     for row in spans(start, stop, height, tile, halo):
         for column in spans(0, columns, columns, tile, halo):
-            piece = analysis(pixels[row.window(LATENT_UNIT), column.window(LATENT_UNIT)])
+            seen = pixels[row.window(LATENT_UNIT), column.window(LATENT_UNIT)]
+            if edge_filter:
+                seen = edge_filter(seen, Sides(*row.ends(height), *column.ends(columns)))
+            piece = analysis(seen)
             core = piece[:, row.core_in_window(1), column.core_in_window(1)]
             y[:, row.start - start : row.stop - start, column.core(1)] = core
     return y

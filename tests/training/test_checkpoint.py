@@ -34,7 +34,7 @@ def test_damaged_files_are_refused(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(BadModelFile, match="expected a checkpoint"):
         load_checkpoint(tmp_path / "a.ckpt", IDENTITY)
     torch.save({"network": {}}, tmp_path / "a.ckpt")
-    with pytest.raises(BadModelFile, match="of format slic-checkpoint-1"):
+    with pytest.raises(BadModelFile, match="of format slic-checkpoint-2"):
         load_checkpoint(tmp_path / "a.ckpt", IDENTITY)
 
 
