@@ -18,7 +18,7 @@ from small import RECIPE, run
 from slic_cli.codec import Codec
 from slic_cli.entropy.latent_coder import TRADEOFF
 from slic_cli.metrics import psnr_db
-from slic_cli.model_file import load_tensors
+from slic_cli.model_file import load_tensors, save_model
 from slic_cli.registry import read_spec
 from slic_cli.training.carrier import load_carrier
 from slic_cli.training.codecs import new_codec
@@ -73,6 +73,25 @@ def test_a_trained_model_is_known_by_its_name(photograph_folder: Path) -> None:
     assert slic("decode", "out.slic").code == 0
     again = slic(*arguments, "--device", "cpu", "--force", "--steps", "2")
     assert again.code == 0, again
+
+
+def test_a_lapped_start_leaves_with_what_the_encoder_does_at_edges(photograph_folder: Path, tmp_path: Path) -> None:
+    text = (
+        RECIPE.partition("[slic]")[0]
+        .replace("n = 8\nm = 12", "n = 48\nm = 192")
+        .replace("[base]", '[base]\nstart = "lapped"')
+    )
+    run(photograph_folder, tmp_path / "lapped", text)
+    path = tmp_path / "lapped" / "small-mse-q4.safetensors"
+    pixels = photograph(128, 160, 7)
+    tensors = load_tensors(read_spec(path))
+    errors = []
+    for kept in (tensors, {name: tensor for name, tensor in tensors.items() if not name.startswith("encoder.edge")}):
+        save_model(tmp_path / "other.safetensors", kept, read_spec(path).metadata, force=True)
+        codec = Codec(read_spec(tmp_path / "other.safetensors"), "cpu", "fp32")
+        first = codec.decode(codec.encode(pixels)).astype(float)
+        errors.append(np.square(first[:, :4] - pixels[:, :4]).mean())
+    assert errors[0] < 0.9 * errors[1]
 
 
 def test_another_metric(photograph_folder: Path) -> None:
