@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -63,6 +64,6 @@ def test_a_model_without_one() -> None:
         {FILTER: np.full((DEPTH, DEPTH), np.nan), COLOUR: np.zeros(3)},
     ],
 )
-def test_faults_are_refused(tensors: dict[str, np.ndarray]) -> None:
+def test_faults_are_refused(tensors: dict[str, npt.NDArray[np.float64]]) -> None:
     with pytest.raises(BadModelFile, match=r"expected encoder[.]edge_"):
         edge_filter_of(tensors)
