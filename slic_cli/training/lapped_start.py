@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slic_cli.training.activity import activity_groups, damp
-from slic_cli.training.hyperprior import LEAST_SPREAD, Hyperprior
+from slic_cli.training.activity import damp
+from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.transform.edges import DEPTH, filter_edges
 
 _BLOCK = 16  # pixels
@@ -108,8 +108,8 @@ def _plane(line: Tensor, axes: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def start_lapped(codec: Hyperprior, crops: Tensor) -> list[Tensor]:
-    """Initialise the plain transforms of `codec`, on the CPU; returns its latents in groups of common activity."""
+def start_lapped(codec: Hyperprior, crops: Tensor) -> int:
+    """Initialise the plain transforms of `codec`, on the CPU; returns how many latents, the first ones, are in use."""
     start = lapped(crops, codec.widths)
     damp(codec.net)
     below = 3
@@ -122,11 +122,4 @@ def start_lapped(codec: Hyperprior, crops: Tensor) -> list[Tensor]:
     codec.net.g_s[6].bias.copy_(start.colour)
     codec.edge_filter.copy_(edge_filter())
     codec.edge_colour.copy_(start.colour)
-    return _measure(codec, crops, below)
-
-
-def _measure(codec: Hyperprior, crops: Tensor, used: int) -> list[Tensor]:
-    y = torch.cat([codec.analyse(crop[None]) for crop in crops])
-    codec.spread.fill_(LEAST_SPREAD)
-    codec.spread[0, :used, 0, 0] = y[:, :used].square().mean((0, 2, 3)).sqrt().clamp(min=LEAST_SPREAD)
-    return activity_groups((y / codec.spread)[:, :used].abs(), codec.n // 16)
+    return below

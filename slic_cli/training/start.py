@@ -14,6 +14,7 @@ from torch import Tensor
 
 from slic_cli.errors import BadModelFile, MissingModel
 from slic_cli.registry import read_spec
+from slic_cli.training.activity import activity_groups
 from slic_cli.training.checkpoint import FORMAT
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.hyperprior import LEAST_SPREAD, Arrays, Hyperprior
@@ -37,8 +38,7 @@ def start_codec(codec: Hyperprior, start: str, model: ModelTable, crops: Sequenc
         karhunen_loeve(codec, crops)
         return
     if start == LAPPED:
-        groups = start_lapped(codec, torch.stack(list(crops)))
-        start_entropy_model(codec, sum(map(len, groups)), groups)
+        _start_lapped(codec, crops)
         return
     arrays, gain = _pretrained(model) if start == PRETRAINED else _stored(codec, Path(start))
     hyperprior_alone = "context_prediction.weight" not in arrays and "g_s.0.weight" in arrays
@@ -48,6 +48,15 @@ def start_codec(codec: Hyperprior, start: str, model: ModelTable, crops: Sequenc
     codec.load_folded(arrays, gain or codec.gain)
     if "spread" not in arrays:
         _measure_spread(codec, crops)
+
+
+def _start_lapped(codec: Hyperprior, crops: Sequence[Tensor]) -> None:
+    """Lapped transforms, and an entropy model whose hyper-latents hold the activity of latents that go together."""
+    used = start_lapped(codec, torch.stack(list(crops)))
+    y = _latents(codec, crops)
+    codec.spread.copy_(_deviations(y).view(1, -1, 1, 1))
+    magnitudes = (torch.stack(y) / codec.spread)[:, :used].abs()
+    start_entropy_model(codec, used, activity_groups(magnitudes, codec.n // 16))
 
 
 def _start_from_transforms(codec: Hyperprior, arrays: Arrays, gain: float, crops: Sequence[Tensor]) -> None:

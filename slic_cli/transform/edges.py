@@ -54,7 +54,10 @@ class EdgeFilter:
         self._matrix, self._colour = matrix, 255.0 * colour
 
     def __call__(self, pixels: Tensor, sides: Sides) -> Tensor:
-        """A piece of a picture, uint8 (rows, columns, 3) of at least 16 x 16, in the same units, float32."""
+        """A piece of a picture, uint8 (rows, columns, 3) of at least 16 x 16, in the same units: float32, or as it is
+        where no side is an edge."""
+        if not (sides.top or sides.bottom or sides.left or sides.right):
+            return pixels
         x = pixels.permute(2, 0, 1).float()
         return filter_edges(x, self._matrix, self._colour, sides).permute(1, 2, 0)
 
