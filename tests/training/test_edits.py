@@ -288,6 +288,20 @@ def test_webp_is_stronger_at_lower_quality() -> None:
     assert lost == sorted(lost, reverse=True)
 
 
+def test_webp_shows_what_libwebp_makes_with_the_gradient_of_the_stand_in() -> None:
+    pixels = photograph(64, 64)
+    gradients = {}
+    for simulation in ("libwebp", "stand-in"):
+        x = tensor(pixels).requires_grad_()
+        edited = edit("webp", quality=[70, 70], simulation=simulation)(x, random.Random(1))
+        (gradients[simulation],) = torch.autograd.grad(edited[..., ::3].sum(), x)
+        exact = np.array_equal(levels(edited.detach()).round(), Attack("webp", {"quality": 70}).apply(pixels))
+        assert exact == (simulation == "libwebp")
+    differs = (gradients["libwebp"] - gradients["stand-in"]).abs() > 1e-3  # where one of the two is clipped
+    assert float(differs.float().mean()) < 0.05
+    assert float(gradients["libwebp"].std()) > 0.1
+
+
 def test_noise_is_white_and_of_its_strength() -> None:
     x = torch.full((4, 3, 64, 64), 0.5)
     torch.manual_seed(0)

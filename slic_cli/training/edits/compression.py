@@ -1,4 +1,4 @@
-"""Edits that compress: JPEG, a stand-in for WebP, and any frozen codec."""
+"""Edits that compress: JPEG, WebP, and any frozen codec."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from slic_cli.attacks import Attack
 from slic_cli.errors import UsageError
 from slic_cli.training.edits.base import Edit, Network, choice, choices, span, text
 from slic_cli.training.jpeg_simulation import CHROMA, cubic_round, simulate_jpeg
+from slic_cli.training.pixels import to_pixels, to_tensor
 from slic_cli.training.rounding import straight_through_round
 from slic_cli.training.unet_jpeg import UNetJpeg, load_unet
 from slic_cli.training.webp_simulation import simulate_webp
@@ -55,13 +57,20 @@ class Jpeg(Edit):
 
 @dataclass(frozen=True, kw_only=True)
 class Webp(Edit):
-    """A rough stand-in for lossy WebP."""
+    """Lossy WebP: a rough "stand-in", or the pictures that "libwebp" makes, with the stand-in's gradient."""
 
     name: ClassVar[str] = "webp"
     quality: tuple[int, int] = span(60, 95, 1, 100, whole=True)
+    simulation: str = choice("stand-in", "stand-in", "libwebp")
 
     def edited(self, x: Tensor, draw: random.Random) -> Tensor:
-        return simulate_webp(x, draw.randint(*self.quality))
+        quality = draw.randint(*self.quality)
+        imitated = simulate_webp(x, quality)
+        if self.simulation == "stand-in":
+            return imitated
+        libwebp = Attack("webp", {"quality": quality})
+        decoded = torch.cat([to_tensor(libwebp.apply(to_pixels(picture)), x.device) for picture in x])
+        return imitated + (decoded - imitated).detach()
 
 
 @dataclass(frozen=True, kw_only=True)
