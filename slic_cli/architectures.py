@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from slic_cli.entropy import cheng2020, minnen2018
+from slic_cli.entropy.as_read import autoregressive_as_read, hyperprior_as_read
 from slic_cli.entropy.cheng2020 import Cheng2020Coder
 from slic_cli.entropy.hyperprior import HyperpriorCoder
 from slic_cli.entropy.minnen2018 import Minnen2018Coder
@@ -57,17 +60,25 @@ class Coder(Protocol):
 
 @dataclass(frozen=True)
 class Architecture:
-    """What one architecture is made of. Both factories raise BadModelFile for tensors that they cannot use."""
+    """What one architecture is made of. Both factories raise BadModelFile for tensors that they cannot use.
+
+    `as_read` gives the weights of its integer networks as those read them, in float16.
+    """
 
     shapes: Callable[[int, int], Shapes]
     transform: Callable[[Tensors, torch.device, torch.dtype], Transform]
     coder: Callable[[Tensors], Coder]
+    as_read: Callable[[Tensors], dict[str, npt.NDArray[np.float16]]]
 
 
 ARCHITECTURES = {
-    "bmshj2018-hyperprior": Architecture(hyperprior_shapes, Balle2018Transform, HyperpriorCoder),
-    "mbt2018": Architecture(joint_shapes, Minnen2018Transform, Minnen2018Coder),
-    "cheng2020-anchor": Architecture(anchor_shapes, Cheng2020Transform, Cheng2020Coder),
+    "bmshj2018-hyperprior": Architecture(hyperprior_shapes, Balle2018Transform, HyperpriorCoder, hyperprior_as_read),
+    "mbt2018": Architecture(
+        joint_shapes, Minnen2018Transform, Minnen2018Coder, partial(autoregressive_as_read, layers=minnen2018.LAYERS)
+    ),
+    "cheng2020-anchor": Architecture(
+        anchor_shapes, Cheng2020Transform, Cheng2020Coder, partial(autoregressive_as_read, layers=cheng2020.LAYERS)
+    ),
 }
 
 

@@ -49,6 +49,7 @@ def export_model(
         name: _half(name, state[name]) for name in sorted(state) if _is_weight(name)
     }
     check_shapes(tensors, architecture.shapes)
+    tensors |= architecture.as_read(tensors)
     tensors |= {f"tables.y.{name}": part for name, part in _parts(gaussian_tables()).items()}
     tensors |= {f"tables.z.{name}": part for name, part in _parts(factorised_tables(tensors)).items()}
     tensors["tables.y.thresholds"] = scale_thresholds()

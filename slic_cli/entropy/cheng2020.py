@@ -6,7 +6,7 @@ from slic_cli.entropy.autoregressive import AutoregressiveCoder
 from slic_cli.entropy.hyper_latents import Tensors
 from slic_cli.entropy.phases import Kind
 
-_LAYERS = (
+LAYERS = (
     ("h_s.0", Kind.PLAIN),
     ("h_s.2.0", Kind.SUBPIXEL),
     ("h_s.4", Kind.PLAIN),
@@ -19,4 +19,4 @@ class Cheng2020Coder(AutoregressiveCoder):
     """Codes strips of latents of one cheng2020-anchor model."""
 
     def __init__(self, tensors: Tensors) -> None:
-        super().__init__(tensors, _LAYERS)
+        super().__init__(tensors, LAYERS)

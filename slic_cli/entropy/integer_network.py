@@ -9,6 +9,7 @@ additions, the number of threads or the library; `IntegerLayer` refuses weights 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from slic_cli.errors import BadModelFile
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
+Mask = npt.NDArray[np.bool_]
 
 WEIGHT_BITS = 16  # fraction bits of a weight
 ACTIVATION_BITS = 12  # fraction bits of an activation, of z and of the scales that come out
@@ -47,6 +49,7 @@ class IntegerLayer:
         self._weights = [torch.from_numpy(phase.weight) for phase in self._phases]
         self._biases = [torch.from_numpy(offsets[phase.outputs, None]) for phase in self._phases]
         self._stride, self._reach = kind.stride, reach_of(self._phases)
+        self._inputs = weight.shape[0 if kind is Kind.TRANSPOSED else 1]
         for own, offset in zip(self._weights, self._biases, strict=True):
             _check_exact(own, offset)
 
@@ -65,6 +68,31 @@ class IntegerLayer:
                 first, last = top * stride + phase.row, (top + height) * stride
                 out[:, first:last:stride, phase.column :: stride] = _rescale(sums)
         return out
+
+    def live_inputs(self) -> Mask:
+        """Those that some weight reads."""
+        return np.any([self._by_input(own).numpy().any((0, 1)) for own in self._weights], axis=0)
+
+    def live_outputs(self) -> Mask:
+        """Those that some weight or the bias writes: the others are 0 everywhere."""
+        both = zip(self._weights, self._biases, strict=True)
+        return np.any([torch.cat([own, offset], 1).numpy().any(1) for own, offset in both], axis=0)
+
+    def keep_inputs(self, kept: Mask) -> None:
+        """From now on `x` has these channels alone."""
+        mask = torch.from_numpy(kept)
+        self._weights = [self._by_input(own)[:, :, mask].flatten(1) for own in self._weights]
+        self._inputs = int(kept.sum())
+
+    def keep_outputs(self, kept: Mask) -> None:
+        """From now on the result has these channels alone."""
+        mask = torch.from_numpy(kept)
+        self._weights = [own[mask] for own in self._weights]
+        self._biases = [offset[mask] for offset in self._biases]
+
+    def _by_input(self, weight: Tensor) -> Tensor:
+        """(out, taps * in) as (out, taps, in)."""
+        return weight.view(len(weight), -1, self._inputs)
 
 
 def _check_exact(weight: Tensor, bias: Tensor) -> None:
@@ -93,14 +121,26 @@ class IntegerHyperSynthesis:
     """h_s of bmshj2018-hyperprior: three convolutions, each with a ReLU.
 
     Called with z_hat, an integer array (N, rows, columns) with ACTIVATION_BITS, it returns exact integers in the same
-    format, the scales of y: (M, 4 rows, 4 columns).
+    format, the scales of y: (M, 4 rows, 4 columns). Channels that are 0 for every picture, or that nothing reads, are
+    left out between the layers and from z_hat.
     """
 
     def __init__(self, weights: Sequence[Floats], biases: Sequence[Floats]) -> None:
         self._layers = [IntegerLayer(*layer) for layer in zip(weights, biases, _KINDS, strict=True)]
+        self._read = _at_least_one(self._layers[0].live_inputs())
+        self._layers[0].keep_inputs(self._read)
+        for writer, reader in pairwise(self._layers):
+            live = _at_least_one(writer.live_outputs() & reader.live_inputs())
+            writer.keep_outputs(live)
+            reader.keep_inputs(live)
 
     def __call__(self, z_hat: Array) -> Array:
-        x = np.clip(z_hat, -ACTIVATION_MAX, ACTIVATION_MAX)
+        x = np.clip(z_hat[self._read], -ACTIVATION_MAX, ACTIVATION_MAX)
         for layer in self._layers:
             x = layer(x)
         return x
+
+
+def _at_least_one(mask: Mask) -> Mask:
+    """`mask`, and the first channel where there would be none."""
+    return mask if mask.any() else np.arange(len(mask)) == 0

@@ -6,11 +6,11 @@ from slic_cli.entropy.autoregressive import AutoregressiveCoder
 from slic_cli.entropy.hyper_latents import Tensors
 from slic_cli.entropy.phases import Kind
 
-_LAYERS = (("h_s.0", Kind.TRANSPOSED), ("h_s.2", Kind.TRANSPOSED), ("h_s.4", Kind.PLAIN))
+LAYERS = (("h_s.0", Kind.TRANSPOSED), ("h_s.2", Kind.TRANSPOSED), ("h_s.4", Kind.PLAIN))
 
 
 class Minnen2018Coder(AutoregressiveCoder):
     """Codes strips of latents of one mbt2018 model."""
 
     def __init__(self, tensors: Tensors) -> None:
-        super().__init__(tensors, _LAYERS)
+        super().__init__(tensors, LAYERS)

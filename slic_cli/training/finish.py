@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from slic_cli.attacks import parse_attack
 from slic_cli.codec import Codec, Pixels
@@ -22,12 +25,14 @@ from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.photographs import Photographs
 from slic_cli.training.recipe import Recipe
 from slic_cli.training.reporting import last_rows
+from slic_cli.training.sleeping import let_sleep
 from slic_cli.training.validation import EDITS
 
 if TYPE_CHECKING:
     from slic_cli.training.run import Settings
 
 _CEILING_DB = 100.0
+_CROPS, _CROP = 96, 256  # from which it is told what sleeps: their number, and their side where patches are as large
 TRADEOFFS = (12.0, 16.0, 24.0, 32.0, 48.0, 64.0)  # bits that the encoder may pay for an error of a squared step
 
 
@@ -36,7 +41,7 @@ def export_run(
 ) -> dict[str, Any]:
     """Write OUT/NAME.safetensors with what the real codec does to the held-out photographs, and register it."""
     metadata = _metadata(recipe, out, codec, photographs)
-    arrays = codec.folded()
+    arrays = let_sleep(codec.folded(), codec.architecture, _latents(codec, photographs, recipe.data.patch))
     name = f"{recipe.model.name}.safetensors"
     pictures = [np.ascontiguousarray(photo.permute(1, 2, 0).cpu()) for photo in photographs.validation]
     with tempfile.TemporaryDirectory(dir=out) as scratch:
@@ -56,6 +61,15 @@ def export_run(
         record["registered"] = str(_register(path, settings.force or settings.resume))
     console.log(f"{path}: {', '.join(f'{key} {value:.2f}' for key, value in figures.items())}")
     return record
+
+
+@torch.no_grad()
+def _latents(codec: Hyperprior, photographs: Photographs, patch: int) -> list[npt.NDArray[np.float32]]:
+    """Of seeded crops of the training photographs, before rounding: float32 (M, rows, columns) each, zeros beyond what
+    a narrow codec has."""
+    crops = photographs.crops(random.Random("sleep"), _CROPS, min(_CROP, patch)).to(codec.spread.device)
+    beyond = ((0, codec.m - codec.widths[3]), (0, 0), (0, 0))
+    return [np.pad(codec.analyse(crop[None])[0].cpu().numpy(), beyond) for crop in crops]
 
 
 def _metadata(recipe: Recipe, out: Path, codec: Hyperprior, photographs: Photographs) -> dict[str, str]:

@@ -89,7 +89,7 @@ class Cheng2020Transform:
         self._g_a = self._analysis_stages((full, half, half, half, full, full), half)
         self._h_a = [self._convolution(f"h_a.{2 * i}", full, stride) for i, stride in enumerate((1, 1, 2, 1, 2))]
         self._g_s = self._synthesis_stages((full, full, full, half, half, half, half))
-        self.channels = len(self._h_a[0].bias)
+        self.channels = len(self._tensors["g_a.6.bias"])
 
     def _convolution(
         self,

@@ -34,7 +34,7 @@ class _Stream:
 
 
 def trim_hyperprior(tensors: Arrays) -> Arrays:
-    """bmshj2018-hyperprior and mbt2018 without the inner channels of g_a and g_s whose weights and bias are all zero.
+    """bmshj2018-hyperprior and mbt2018 without inner channels of g_a, g_s and h_a whose weights and bias are all zero.
 
     At least one channel of each layer stays. Raises BadModelFile.
     """
@@ -43,12 +43,17 @@ def trim_hyperprior(tensors: Arrays) -> Arrays:
         for net, out in (("g_a", 0), ("g_s", 1))
         for index in (0, 2, 4)
     ]
-    return _trim(tensors, streams)
+    return _trim(tensors, streams + _hyper_analysis(2))
 
 
 def trim_anchor(tensors: Arrays) -> Arrays:
     """The same for cheng2020-anchor: inside its residual blocks and along the paths that they add to."""
-    return _trim(tensors, [*_anchor_analysis(), *_anchor_synthesis()])
+    return _trim(tensors, [*_anchor_analysis(), *_anchor_synthesis(), *_hyper_analysis(4)])
+
+
+def _hyper_analysis(hidden: int) -> list[_Stream]:
+    """h_a's inner channels: convolutions one after the other, without a norm."""
+    return [_Stream((f"h_a.{2 * index}",), (f"h_a.{2 * index + 2}",)) for index in range(hidden)]
 
 
 def _anchor_analysis() -> Iterator[_Stream]:

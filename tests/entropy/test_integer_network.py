@@ -98,6 +98,37 @@ def test_input_is_clipped() -> None:
     assert network(limit / 2).max() < network(limit).max()
 
 
+def silent_network(channels: slice) -> tuple[list[Array], list[Array]]:
+    """Of six channels, `channels` are never written in the hidden layers, but read, and of z_hat they are not read."""
+    random = np.random.default_rng(3)
+    weights = [random.standard_normal((6, 6, size, size)) / 9 for size in (5, 5, 3)]
+    biases = [random.standard_normal(6) for _ in weights]
+    weights[0][channels] = 0
+    for weight, bias in zip(weights[:2], biases[:2], strict=True):
+        weight[:, channels], bias[channels] = 0, 0
+    return weights, biases
+
+
+@pytest.mark.parametrize(("channels", "left"), [(slice(1, 4), 3), (slice(5, 6), 5), (slice(None), 1), (slice(0), 6)])
+def test_silent_channels_are_left_out_and_change_nothing(channels: slice, left: int) -> None:
+    weights, biases = silent_network(channels)
+    z_hat = np.random.default_rng(4).integers(-20000, 20000, (6, 3, 4)).astype(np.float64)
+    network, x = IntegerHyperSynthesis(weights, biases), z_hat
+    for index, layer in enumerate(zip(weights, biases, strict=True)):
+        x = IntegerLayer(*layer, Kind.PLAIN if index == 2 else Kind.TRANSPOSED)(x)
+    np.testing.assert_array_equal(network(z_hat), x)
+    assert (len(np.unique(x)) > 6) is (left > 1)
+    assert [len(layer._biases[0]) for layer in network._layers] == [left, left, 6]
+
+
+def test_a_silent_channel_counts_for_the_bound() -> None:
+    """docs/model-format.md knows of no channels that are left out."""
+    weights, biases = silent_network(slice(1))
+    weights[1][0, 1, 2, 2] = 9000
+    with pytest.raises(BadModelFile, match="stay exact"):
+        IntegerHyperSynthesis(weights, biases)
+
+
 @pytest.mark.parametrize("working_bytes", [1, 5000, 20000])
 def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch, working_bytes: int) -> None:
     random = np.random.default_rng(1)

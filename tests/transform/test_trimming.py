@@ -36,6 +36,8 @@ def hyperprior() -> State:
     for net, out in (("g_a", 0), ("g_s", 1)):
         for index in (0, 2, 4):
             silence(state, f"{net}.{index}", out)
+    for index in (0, 2):
+        silence(state, f"h_a.{index}")
     return state
 
 
@@ -52,6 +54,8 @@ def anchor() -> State:
         if index % 2:
             silence(state, f"g_s.{index}.subpel_conv.0", shuffled=True)
             silence(state, f"g_s.{index}.upsample.0", shuffled=True)
+    for index in range(4):
+        silence(state, f"h_a.{2 * index}")
     return state
 
 
@@ -63,6 +67,18 @@ def test_dead_channels_go() -> None:
             assert trimmed[f"{net}.{index}.bias"].shape == (LEFT,)
             assert trimmed[f"{net}.{index + 1}.gamma"].shape == (LEFT, LEFT)
             assert trimmed[f"{net}.{index + 2}.weight"].shape[1 - out] == LEFT
+
+
+@pytest.mark.parametrize(("trim", "state", "hidden"), [(trim_hyperprior, hyperprior, 2), (trim_anchor, anchor, 4)])
+def test_dead_channels_of_the_hyper_analysis_go(
+    trim: Callable[[State], State], state: Callable[[], State], hidden: int
+) -> None:
+    before, trimmed = state(), trim(state())
+    for index in range(hidden + 1):
+        out, inputs = before[f"h_a.{2 * index}.weight"].shape[:2]
+        expected = (LEFT if index < hidden else out, LEFT if index else inputs)
+        assert trimmed[f"h_a.{2 * index}.weight"].shape[:2] == expected
+        assert trimmed[f"h_a.{2 * index}.bias"].shape == expected[:1]
 
 
 def test_dead_channels_of_residual_blocks_go() -> None:
@@ -121,6 +137,10 @@ def test_the_transform_does_not_change(
     whole = transform(state(), CPU, torch.float32)
     y = trimmed.analysis(pixels)
     np.testing.assert_allclose(y.numpy(), whole.analysis(pixels).numpy(), rtol=0, atol=1e-4)
+    z = trimmed.hyper_analysis(y)
+    assert z.std() > 0.1
+    np.testing.assert_allclose(z.numpy(), whole.hyper_analysis(y).numpy(), rtol=0, atol=1e-4)
+    assert trimmed.channels == whole.channels == len(y)
     y_hat = (y / step).round()
     pictures = trimmed.synthesis(y_hat).int()
     assert pictures.float().std() > 10
@@ -132,6 +152,7 @@ def test_the_transform_does_not_change(
     [
         (trim_hyperprior, tiny_state, "g_a.3.gamma"),
         (trim_hyperprior, tiny_state, "g_s.6.weight"),
+        (trim_hyperprior, tiny_state, "h_a.4.weight"),
         (trim_anchor, tiny_anchor_state, "g_a.2.skip.bias"),
         (trim_anchor, tiny_anchor_state, "g_s.5.igdn.beta"),
         (trim_anchor, tiny_anchor_state, "g_s.7.0.weight"),
