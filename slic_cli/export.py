@@ -21,6 +21,7 @@ from slic_cli.errors import BadModelFile
 from slic_cli.model_file import save_model
 from slic_cli.shapes import check_shapes
 from slic_cli.transform.edges import COLOUR, FILTER
+from slic_cli.transform.minnen2018 import MAGNITUDES
 
 Array = npt.NDArray[np.float64]
 
@@ -55,7 +56,7 @@ def export_model(
     tensors["tables.y.thresholds"] = scale_thresholds()
     if "spread" in state:  # the latents' deviations, with which training can go on in normalised units
         tensors["training.spread"] = state["spread"].astype(np.float32)
-    for name, key in ((FILTER, "edge_filter"), (COLOUR, "edge_colour")):
+    for name, key in ((FILTER, "edge_filter"), (COLOUR, "edge_colour"), (MAGNITUDES, "hyper_magnitudes")):
         if key in state:
             tensors[name] = state[key].astype(np.float32)
     if bits_per_squared_step is not None:

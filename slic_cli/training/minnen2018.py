@@ -25,16 +25,19 @@ class Minnen2018(Hyperprior):
 
     `fixed_means` holds whole numbers for the latents of a carrier, NaN for all others: a carrier's latents must stay
     whole numbers when they are coded as differences from a mean. In plain weights they are those whose means have no
-    weight in the last layer of the entropy parameters.
+    weight in the last layer of the entropy parameters. `hyper_magnitudes` says whether h_a sees |y|, as a scale
+    hyperprior's does (scale_transfer.py).
     """
 
     architecture: ClassVar[str] = "mbt2018"
     halves: ClassVar[Mapping[str, int]] = {"entropy_parameters.0.weight": 1, f"{_LAST}.weight": 0, f"{_LAST}.bias": 0}
     fixed_means: Tensor
+    hyper_magnitudes: Tensor
 
     def __init__(self, n: int, m: int, gain: float = 1.0, widths: Sequence[int] | None = None) -> None:
         super().__init__(n, m, gain, widths)
         self.register_buffer("fixed_means", torch.full((1, self.widths[3], 1, 1), torch.nan))
+        self.register_buffer("hyper_magnitudes", torch.tensor(False))
 
     def shapes(self) -> Shapes:
         """Of plain weights."""
@@ -51,7 +54,8 @@ class Minnen2018(Hyperprior):
         The decoder's context differs from it by less than a quantiser step: there latents are rounded around means that
         are known one after another.
         """
-        z_hat, bits = self._hyper_latents(self.net.h_a(y / self.spread), noisy)
+        hyper_seen = torch.where(self.hyper_magnitudes, y.abs(), y)
+        z_hat, bits = self._hyper_latents(self.net.h_a(hyper_seen / self.spread), noisy)
         params = self.net.h_s(z_hat)
         seen = self.net.gaussian_conditional.quantize(y, "noise" if noisy else "dequantize")
         scales, means = self._gaussians(params, seen / self.spread)
@@ -110,6 +114,12 @@ class Minnen2018(Hyperprior):
         weight, bias = (arrays[f"{_LAST}.{part}"][self.m :][: self.widths[3]] for part in ("weight", "bias"))
         fixed = np.where(weight.any((1, 2, 3)), np.nan, bias.astype(np.float32))
         self.fixed_means.copy_(torch.from_numpy(fixed.astype(np.float32)).view_as(self.fixed_means))
+        self.hyper_magnitudes.fill_("hyper_magnitudes" in arrays)
+
+    def _measured(self) -> dict[str, Tensor]:
+        """`hyper_magnitudes` is there where it holds."""
+        flag = {"hyper_magnitudes": torch.ones(1)} if self.hyper_magnitudes else {}
+        return super()._measured() | flag
 
     def _entropy_factors(self) -> dict[str, Tensor | float]:
         spread = self.spread.detach().float().cpu()

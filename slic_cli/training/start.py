@@ -22,7 +22,9 @@ from slic_cli.training.initialisation import karhunen_loeve, start_entropy_model
 from slic_cli.training.lapped_start import start_lapped
 from slic_cli.training.minnen2018 import Minnen2018
 from slic_cli.training.recipe import ModelTable, carrier_widths
+from slic_cli.training.scale_transfer import transfer
 from slic_cli.transform.edges import COLOUR, FILTER
+from slic_cli.transform.minnen2018 import MAGNITUDES
 
 KARHUNEN_LOEVE, LAPPED, PRETRAINED = "karhunen-loeve", "lapped", "pretrained"
 
@@ -31,8 +33,7 @@ def start_codec(codec: Hyperprior, start: str, model: ModelTable, crops: Sequenc
     """Give `codec`, on the CPU, the weights that `start` names; `crops` are floats (3, h, w) in [0, 1] of one size.
 
     `start` is "karhunen-loeve", "lapped" (plain transforms alone), "pretrained" (needs the network once) or a path.
-    mbt2018 takes the transforms of a scale hyperprior, too, and begins with an entropy model of its own. Raises
-    MissingModel, BadModelFile.
+    mbt2018 takes a scale hyperprior, too, and begins with its rate. Raises MissingModel, BadModelFile.
     """
     if start == KARHUNEN_LOEVE:
         karhunen_loeve(codec, crops)
@@ -42,8 +43,8 @@ def start_codec(codec: Hyperprior, start: str, model: ModelTable, crops: Sequenc
         return
     arrays, gain = _pretrained(model) if start == PRETRAINED else _stored(codec, Path(start))
     hyperprior_alone = "context_prediction.weight" not in arrays and "g_s.0.weight" in arrays
-    if hyperprior_alone and codec.architecture == Minnen2018.architecture:
-        _start_from_transforms(codec, arrays, gain or codec.gain, crops)
+    if hyperprior_alone and type(codec) is Minnen2018:
+        _start_from_hyperprior(codec, arrays, gain or codec.gain, crops)
         return
     codec.load_folded(arrays, gain or codec.gain)
     if "spread" not in arrays:
@@ -59,14 +60,20 @@ def _start_lapped(codec: Hyperprior, crops: Sequence[Tensor]) -> None:
     start_entropy_model(codec, used, activity_groups(magnitudes, codec.n // 16))
 
 
-def _start_from_transforms(codec: Hyperprior, arrays: Arrays, gain: float, crops: Sequence[Tensor]) -> None:
-    """g_a and g_s of another codec, and an entropy model that works at once. A carrier's latents stay apart."""
+def _start_from_hyperprior(codec: Minnen2018, arrays: Arrays, gain: float, crops: Sequence[Tensor]) -> None:
+    """All of a scale hyperprior, and means besides. A carrier's latents stay apart."""
     codec.load_transforms(arrays, gain)
-    y = _latents(codec, crops)
-    codec.spread.copy_(_deviations(y).view(1, -1, 1, 1))
-    start_entropy_model(codec, codec.widths[3])
-    if all(bool((latents[-1].round() == 1).all()) for latents in y):  # the constant that a carrier draws its wave from
-        codec.isolate(slice(-carrier_widths(codec.architecture)[3], None))
+    y = torch.stack(_latents(codec, crops))
+    codec.spread.copy_(_deviations(list(y)).view(1, -1, 1, 1))
+    own = slice(-carrier_widths(codec.architecture)[3], None)
+    carried = bool((y[:, -1].round() == 1).all())  # the constant that a carrier draws its wave from
+    if carried:
+        codec.spread[:, own], y[:, own] = 1, 0
+    trained = Hyperprior(codec.n, codec.m, gain, codec.widths)
+    trained.load_folded({**arrays, "spread": np.asarray(codec.spread.flatten())}, gain)
+    transfer(codec, trained, y)
+    if carried:
+        codec.isolate(own)
 
 
 def read_weights(path: Path) -> tuple[Arrays, float | None]:
@@ -109,7 +116,8 @@ def _from_safetensors(path: Path) -> tuple[Arrays, float | None]:
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise BadModelFile(f"{path}: expected a safetensors file, got: {error}") from error
-    for own, name in (("spread", "training.spread"), ("edge_filter", FILTER), ("edge_colour", COLOUR)):
+    kept = {"spread": "training.spread", "edge_filter": FILTER, "edge_colour": COLOUR, "hyper_magnitudes": MAGNITUDES}
+    for own, name in kept.items():
         if name in arrays:
             arrays[own] = arrays[name]
     return arrays, float(metadata["gain"]) if "gain" in metadata else None
