@@ -7,7 +7,7 @@ the entropy parameters in units of it. The folds are exact: these maps are linea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,11 @@ class Minnen2018(Hyperprior):
         super().__init__(n, m, gain, widths)
         self.register_buffer("fixed_means", torch.full((1, self.widths[3], 1, 1), torch.nan))
         self.register_buffer("hyper_magnitudes", torch.tensor(False))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """A checkpoint from before there was `hyper_magnitudes` has a codec without."""
+        state_dict.setdefault(f"{prefix}hyper_magnitudes", torch.tensor(False))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def shapes(self) -> Shapes:
         """Of plain weights."""
