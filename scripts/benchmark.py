@@ -313,7 +313,7 @@ def integers(photos: Path, spec: ModelSpec) -> None:
         scales = _float_scales(tensors, z + coder.hyper_latents.medians[:, None, None])[:, :rows, :columns]
         for indices, add in (
             (coder.table_indices(z, rows, columns), "ours"),
-            (coder.latents.indices(scales), ""),
+            (coder.latents.indices(scales, 0), ""),
         ):
             letters = symbols - tables.lowest[indices]
             escape = tables.lengths[indices] - 1

@@ -26,7 +26,8 @@ import torch
 from slic_cli.codec import Codec
 from slic_cli.container import serialise
 from slic_cli.entropy.tables import FrequencyTables
-from slic_cli.export import export_model, scale_levels
+from slic_cli.export import export_model
+from slic_cli.latent_tables import scale_levels
 from slic_cli.model_file import load_tensors, save_model
 from slic_cli.quantisation import quantise
 from slic_cli.registry import read_spec

@@ -16,7 +16,9 @@ import numpy.typing as npt
 from slic_cli.entropy import cheng2020, minnen2018
 from slic_cli.entropy.as_read import autoregressive_as_read, hyperprior_as_read
 from slic_cli.entropy.cheng2020 import Cheng2020Coder
+from slic_cli.entropy.coder import SymbolWriter
 from slic_cli.entropy.hyperprior import HyperpriorCoder
+from slic_cli.entropy.latent_coder import LatentCoder
 from slic_cli.entropy.minnen2018 import Minnen2018Coder
 from slic_cli.errors import BadModelFile
 from slic_cli.shapes import Shapes, anchor_shapes, hyperprior_shapes, joint_shapes
@@ -49,10 +51,13 @@ class Transform(Protocol):
 class Coder(Protocol):
     """The entropy model of one model."""
 
+    latents: LatentCoder
     latents_dtype: np.dtype[Any]
 
-    def encode_latents(self, y: Tensor, z: Tensor) -> tuple[bytes, npt.NDArray[Any]]:
-        """One strip's real y and z to its payload, and to what `decode` makes of that."""
+    def encode_latents(
+        self, y: Tensor, z: Tensor, writer: SymbolWriter | None = None
+    ) -> tuple[bytes, npt.NDArray[Any]]:
+        """One strip's real y and z to its payload, and to what `decode` makes of that; by way of `writer`, if given."""
 
     def decode(self, payload: bytes, rows: int, columns: int) -> npt.NDArray[Any]:
         """The decoded latents, (M, rows, columns) of `latents_dtype`. Raises BadSlicFile."""

@@ -5,7 +5,7 @@ pixels --transform--> latents --quantisation--> symbols --entropy coding--> payl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from slic_cli.architectures import find_architecture
 from slic_cli.container import SlicFile
+from slic_cli.entropy.coder import Census, SymbolWriter
 from slic_cli.errors import BadSlicFile, MissingModel, UsageError
 from slic_cli.model_file import load_tensors
 from slic_cli.processor import multiplies_bfloat16
@@ -104,17 +105,28 @@ class Codec:
         height, width, _ = pixels.shape
         return SlicFile(width, height, strip_rows, self.spec.name, bytes.fromhex(self.spec.digest), payloads)
 
-    def _code(self, pixels: Pixels, strip_rows: int) -> Iterator[tuple[bytes, npt.NDArray[Any]]]:
+    def _code(
+        self, pixels: Pixels, strip_rows: int, writer: SymbolWriter | None = None
+    ) -> Iterator[tuple[bytes, npt.NDArray[Any]]]:
         """The payload of each strip, and the latents that it holds."""
         padded = _pad(pixels)
         for strip in strips_of(len(pixels), strip_rows):
             y = self._transform.analyse_rows(padded, strip.start, strip.stop)
-            yield self._coder.encode_latents(y, self._transform.hyper_analysis(y))
+            yield self._coder.encode_latents(y, self._transform.hyper_analysis(y), writer)
+
+    def count_symbols(self, pictures: Iterable[Pixels]) -> npt.NDArray[np.int64]:
+        """How often each table of y writes each symbol in pictures of one strip each: a Census's `counts`."""
+        total = Census(self._coder.latents.coder)
+        for pixels in pictures:
+            census = Census(self._coder.latents.coder)
+            _ = list(self._code(pixels, strip_rows_for(pixels.shape[1]), census))
+            total.counts += census.counts
+        return total.counts
 
     def latents(self, file: SlicFile) -> npt.NDArray[Any]:
         """The latents that a file holds, the same on every machine: (M, rows, columns).
 
-        Whole numbers, int16, without a context model; else float32 and whole 64ths. Raises BadSlicFile,
+        Whole numbers, int16, without a context model and a trellis; else float32 and whole 64ths. Raises BadSlicFile,
         MissingModel.
         """
         if file.model_digest.hex() != self.spec.digest:

@@ -5,7 +5,6 @@ This is the only place where probabilities are computed in floating point, once;
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from slic_cli.architectures import find_architecture
-from slic_cli.entropy.integer_network import ACTIVATION_BITS
 from slic_cli.entropy.latent_coder import TRADEOFF
 from slic_cli.entropy.tables import FrequencyTables, build_tables
 from slic_cli.errors import BadModelFile
+from slic_cli.latent_tables import LatentTables, expected_tables, table_tensors
 from slic_cli.model_file import save_model
 from slic_cli.shapes import check_shapes
 from slic_cli.transform.edges import COLOUR, FILTER
@@ -25,8 +24,6 @@ from slic_cli.transform.minnen2018 import MAGNITUDES
 
 Array = npt.NDArray[np.float64]
 
-SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 128
-TAIL_DEVIATIONS = 6.2  # beyond this a Gaussian symbol is left to the escape
 _WEIGHTS = ("g_a.", "g_s.", "h_a.", "h_s.", "entropy_bottleneck.", "context_prediction.", "entropy_parameters.")
 _DERIVED = ("bound", "pedestal", "target", "_offset", "_quantized_cdf", "_cdf_length", ".mask")
 _Z_REACH = 1 << 10
@@ -39,11 +36,12 @@ def export_model(
     metadata: Mapping[str, str],
     force: bool,
     bits_per_squared_step: float | None = None,
+    tables: LatentTables | None = None,
 ) -> None:
     """Write a model file from CompressAI's state dict of one of our architectures.
 
     `metadata` needs architecture, quality ("1" to "8") and metric; `bits_per_squared_step` is for the encoder
-    (`RateDistortionQuantiser`). Raises BadModelFile, OutputError.
+    (`RateDistortionQuantiser`), `tables` are Gaussians unless given. Raises BadModelFile, OutputError.
     """
     architecture = find_architecture(metadata["architecture"])
     tensors: dict[str, npt.NDArray[Any]] = {
@@ -51,9 +49,7 @@ def export_model(
     }
     check_shapes(tensors, architecture.shapes)
     tensors |= architecture.as_read(tensors)
-    tensors |= {f"tables.y.{name}": part for name, part in _parts(gaussian_tables()).items()}
-    tensors |= {f"tables.z.{name}": part for name, part in _parts(factorised_tables(tensors)).items()}
-    tensors["tables.y.thresholds"] = scale_thresholds()
+    tensors |= table_tensors("z", factorised_tables(tensors)) | (tables or expected_tables()).tensors()
     if "spread" in state:  # the latents' deviations, with which training can go on in normalised units
         tensors["training.spread"] = state["spread"].astype(np.float32)
     for name, key in ((FILTER, "edge_filter"), (COLOUR, "edge_colour"), (MAGNITUDES, "hyper_magnitudes")):
@@ -75,37 +71,6 @@ def _half(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
     if not np.isfinite(half).all():
         raise BadModelFile(f"expected finite half-precision weights, got others in {name}")
     return half
-
-
-def _parts(tables: FrequencyTables) -> dict[str, npt.NDArray[np.int32]]:
-    return {"frequencies": tables.frequencies, "lengths": tables.lengths, "lowest": tables.lowest}
-
-
-def scale_levels() -> Array:
-    """The standard deviations that have a table, spaced geometrically."""
-    return np.geomspace(SCALE_MIN, SCALE_MAX, SCALE_LEVELS)
-
-
-def scale_thresholds() -> npt.NDArray[np.int32]:
-    """Fixed-point borders between neighbouring levels, at their geometric means."""
-    levels = scale_levels()
-    borders: npt.NDArray[np.int32] = np.rint(np.sqrt(levels[1:] * levels[:-1]) * (1 << ACTIVATION_BITS)).astype(
-        np.int32
-    )
-    return borders
-
-
-def gaussian_tables() -> FrequencyTables:
-    """One table a level: a zero-mean Gaussian integrated over unit cells (Balle et al. 2018, eq. 6)."""
-    return build_tables([_gaussian(float(scale)) for scale in scale_levels()])
-
-
-def _gaussian(scale: float) -> tuple[int, Array]:
-    reach = math.ceil(scale * TAIL_DEVIATIONS)
-    unit = scale * math.sqrt(2.0)
-    tails = np.array([0.5 * math.erfc((k - 0.5) / unit) for k in range(reach + 2)])  # P(symbol >= k)
-    half = tails[:-1] - tails[1:]
-    return -reach, np.concatenate([half[:0:-1], half])
 
 
 def factorised_tables(tensors: Mapping[str, npt.NDArray[Any]]) -> FrequencyTables:

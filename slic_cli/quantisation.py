@@ -37,13 +37,18 @@ class RateDistortionQuantiser:
     towards 0 where that saves more bits than its error is worth.
 
     `costs` are bits, float (tables, magnitudes): of the symbols 0, 1, ... in each probability table;
-    `bits_per_squared_step` are what it pays to spare an error of one squared quantiser step. The decoder need not know:
-    it reads integers.
+    `bits_per_squared_step` are what it pays to spare an error of one squared quantiser step. With `meant`, tables in
+    which 1 is very unlikely are rounded plainly. The decoder need not know: it reads integers.
     """
 
-    def __init__(self, costs: npt.NDArray[np.float64], bits_per_squared_step: float = BITS_PER_SQUARED_STEP) -> None:
+    def __init__(
+        self,
+        costs: npt.NDArray[np.float64],
+        bits_per_squared_step: float = BITS_PER_SQUARED_STEP,
+        meant: bool = True,
+    ) -> None:
         saved = np.diff(costs, axis=1)
-        saved[costs[:, 1] > _MEANT_BITS] = 0
+        saved[(costs[:, 1] > _MEANT_BITS) & meant] = 0
         shifts = np.pad(saved / (2 * bits_per_squared_step), ((0, 0), (1, 0)), constant_values=-1.0)
         self._magnitudes = costs.shape[1]
         self._least = (shifts - 0.5).astype(np.float32).ravel()  # of the distance to the nearest integer, outwards

@@ -18,6 +18,7 @@ from slic_cli.codec import Codec, latent_size, strips_of
 from slic_cli.entropy.autoregressive import AutoregressiveCoder
 from slic_cli.errors import BadModelFile, BadSlicFile
 from slic_cli.export import export_model
+from slic_cli.latent_tables import expected_tables
 from slic_cli.model_file import load_tensors, save_model
 from slic_cli.registry import read_spec
 
@@ -80,6 +81,25 @@ def test_strips_restart_and_stay_exact(codec: Codec, strip_rows: int) -> None:
         rows = min(200, strip.stop * 16) - strip.start * 16
         alone = replace(file, height=rows, strips=(payload,))
         assert np.array_equal(codec.latents(alone), latents[:, strip.start : strip.stop])
+
+
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+@pytest.mark.parametrize("size", [(1, 1), (65, 63), (200, 90)])
+def test_a_trellis_changes_nothing_for_readers(name: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """Any size, several strips, either precision, another codec with the same weights: exact."""
+    path = tmp_path / "trellis.safetensors"
+    metadata = TINY_METADATA | {"architecture": name}
+    export_model(path, TINY_STATES[name](), metadata, False, 12.0, expected_tables(steps=32))
+    pixels, writer = photograph(*size), Codec(read_spec(path), "cpu", "bf16")
+    file = container.parse(container.serialise(writer.encode(pixels, strip_rows=64)))
+    reader = Codec(read_spec(path), "cpu", "fp32")
+    latents = reader.latents(file)
+    written = [y_hat for _, y_hat in writer._code(pixels, 64)]
+    assert len(written) == -(-size[0] // 64)
+    assert np.array_equal(latents, np.concatenate(written, 1))
+    assert np.array_equal(latents * 64, np.rint(latents * 64))
+    assert np.abs(latents - analysed(writer, pixels)).max() < 3
+    assert reader.decode(file).shape == pixels.shape
 
 
 def test_one_codec_for_many_pictures_equals_one_each(model: Path, codec: Codec) -> None:
@@ -206,7 +226,7 @@ def test_means_and_scales_are_those_of_compressai(calm: Codec) -> None:
             means[:, at[0], at[1]], indices[:, at[0], at[1]] = mean[i] / 64, index[i]
         places = [(front.row + i, front.column - 3 * i) for i in range(front.count)]
         columns = torch.stack([y[:, row, column] for row, column in places])
-        return torch.round(columns - mean / 64).short().numpy()
+        return 64 * torch.round(columns - mean / 64).int().numpy()
 
     y_hat = torch.from_numpy(coder._walk(z, y.shape[1], y.shape[2], code))
     with torch.inference_mode():

@@ -10,7 +10,8 @@ from conftest import TINY_METADATA, TINY_N, tiny_state
 
 from slic_cli.entropy.tables import TOTAL
 from slic_cli.errors import BadModelFile
-from slic_cli.export import SCALE_LEVELS, export_model, gaussian_tables, scale_levels, scale_thresholds
+from slic_cli.export import export_model
+from slic_cli.latent_tables import SCALE_LEVELS, gaussian_tables, scale_levels, scale_thresholds
 from slic_cli.model_file import load_tensors
 from slic_cli.registry import read_spec
 

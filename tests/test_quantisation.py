@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slic_cli.errors import BadModelFile
-from slic_cli.export import scale_thresholds
+from slic_cli.latent_tables import scale_thresholds
 from slic_cli.quantisation import (
     MAX_THRESHOLD,
     SYMBOL_MAX,

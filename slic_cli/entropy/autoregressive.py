@@ -21,14 +21,15 @@ from slic_cli.entropy.byte_product import LIMIT
 from slic_cli.entropy.coder import SymbolReader, Symbols, SymbolWriter
 from slic_cli.entropy.context_model import LATENT_BITS, ContextModel
 from slic_cli.entropy.hyper_latents import HyperLatentCoder, Tensors
-from slic_cli.entropy.latent_coder import LatentCoder
+from slic_cli.entropy.latent_coder import Indices, Latents
 from slic_cli.entropy.phases import Kind
+from slic_cli.entropy.trellis_coder import make_latent_coder
 from slic_cli.entropy.wavefront import Front, LatentPlane, along, fronts
 from slic_cli.errors import BadModelFile
 
 _UNIT = float(1 << LATENT_BITS)
 
-FrontCoder = Callable[[Front, Tensor, npt.NDArray[np.uint8]], Symbols]
+FrontCoder = Callable[[Front, Tensor, Indices], Latents]
 
 
 class AutoregressiveCoder:
@@ -43,7 +44,7 @@ class AutoregressiveCoder:
     def __init__(self, tensors: Tensors, layers: Sequence[tuple[str, Kind]]) -> None:
         try:
             self.hyper_latents = HyperLatentCoder(tensors, HIDDEN_BITS)
-            self.latents = LatentCoder(tensors)
+            self.latents = make_latent_coder(tensors)
             weights, biases = ([tensors[f"{name}.{part}"] for name, _ in layers] for part in ("weight", "bias"))
             self._h_s = ByteHyperSynthesis(weights, biases, [kind for _, kind in layers])
             self._context = ContextModel(tensors)
@@ -51,20 +52,20 @@ class AutoregressiveCoder:
             raise BadModelFile(f"expected the tensor {error.args[0]}, got a model without it") from error
 
     @torch.inference_mode()
-    def encode_latents(self, y: Tensor, z: Tensor) -> tuple[bytes, npt.NDArray[np.float32]]:
+    def encode_latents(
+        self, y: Tensor, z: Tensor, writer: SymbolWriter | None = None
+    ) -> tuple[bytes, npt.NDArray[np.float32]]:
         """Code one strip of real latents: y (M, rows, columns) and z (N, ceil(rows / 4), ceil(columns / 4)).
 
         The payload, and what `decode` makes of it.
         """
         _, rows, columns = y.shape
-        writer, plane = SymbolWriter(), y.float().cpu().permute(1, 2, 0).contiguous()
+        writer, plane = writer or SymbolWriter(), y.float().cpu().permute(1, 2, 0).contiguous()
         z_symbols = self.hyper_latents.quantise(z)
         self.hyper_latents.encode(writer, z_symbols)
 
-        def code(front: Front, means: Tensor, indices: npt.NDArray[np.uint8]) -> Symbols:
-            symbols = self.latents.quantise(along(plane, front) - means / _UNIT, indices)
-            self.latents.encode(writer, symbols, indices)
-            return symbols
+        def code(front: Front, means: Tensor, indices: Indices) -> Latents:
+            return self.latents.write(writer, along(plane, front) - means / _UNIT, indices)
 
         y_hat = self._walk(z_symbols, rows, columns, code)
         return writer.finish(), y_hat
@@ -75,16 +76,16 @@ class AutoregressiveCoder:
         reader = SymbolReader(payload)
         z_symbols = self.hyper_latents.decode(reader, rows, columns)
 
-        def code(front: Front, means: Tensor, indices: npt.NDArray[np.uint8]) -> Symbols:
+        def code(front: Front, means: Tensor, indices: Indices) -> Latents:
             del front, means
-            return self.latents.decode(reader, indices)
+            return self.latents.read(reader, indices)
 
         y_hat = self._walk(z_symbols, rows, columns, code)
         reader.finish()
         return y_hat
 
     def _walk(self, z_symbols: Symbols, rows: int, columns: int, code: FrontCoder) -> npt.NDArray[np.float32]:
-        """Call `code` for each front, with means and table indices, (count, M); it gives the front's symbols."""
+        """Call `code` for each front, with means and table indices, (count, M); it gives what is added to the means."""
         z_hat = self.hyper_latents.z_hat(z_symbols).clip(-LIMIT, LIMIT).astype(np.int16)
         params = self._h_s(torch.from_numpy(z_hat).permute(1, 2, 0))
         shares = self._context.hyper_share(params[:rows, :columns])
@@ -93,8 +94,8 @@ class AutoregressiveCoder:
             for front in fronts(rows, columns):
                 parameters = self._context(plane.neighbours(front), along(shares, front))
                 means = parameters.means.float()
-                symbols = code(front, means, self.latents.indices(parameters.scales.numpy()))
-                plane.write(front, torch.from_numpy(symbols).float().mul_(_UNIT).add_(means))
+                offsets = code(front, means, self.latents.indices(parameters.scales.numpy(), 1))
+                plane.write(front, torch.from_numpy(offsets).float().add_(means))
         y_hat: npt.NDArray[np.float32] = (plane.latents() / _UNIT).numpy()
         return y_hat
 

@@ -47,6 +47,7 @@ class TableCoder:
 
     def encode(self, writer: SymbolWriter, symbols: Symbols, indices: npt.NDArray[np.uint8]) -> None:
         """Append `symbols` (any shape), each with the table that `indices` (same shape) names."""
+        writer.note(self, symbols, indices)
         order, counts = _grouping(indices)
         values = symbols.reshape(-1)[order].astype(np.int32)
         lowest, escapes = self._limits(counts)
@@ -95,6 +96,9 @@ class SymbolWriter:
     def __init__(self) -> None:
         self._encoder = constriction.stream.queue.RangeEncoder()
 
+    def note(self, coder: TableCoder, symbols: Symbols, indices: npt.NDArray[np.uint8]) -> None:
+        """Told before `coder` writes `symbols` with the tables `indices`, for who counts them."""
+
     def write(self, letters: npt.NDArray[np.int32], model: Any) -> None:
         """Append letters, all with one model."""
         self._encoder.encode(letters, model)
@@ -109,6 +113,23 @@ class SymbolWriter:
         """The payload: little-endian 32-bit words."""
         words: bytes = self._encoder.get_compressed().astype("<u4").tobytes()
         return words
+
+
+class Census(SymbolWriter):
+    """Counts what one coder writes: `counts`, int64 (tables, 2 REACH + 1), of the symbols from -REACH to REACH."""
+
+    REACH = 1 << 11
+
+    def __init__(self, coder: TableCoder) -> None:
+        super().__init__()
+        self._coder = coder
+        self.counts = np.zeros((len(coder), 2 * self.REACH + 1), np.int64)
+
+    def note(self, coder: TableCoder, symbols: Symbols, indices: npt.NDArray[np.uint8]) -> None:
+        """Count them."""
+        if coder is self._coder:
+            places = symbols.clip(-self.REACH, self.REACH).astype(np.int64) + self.REACH
+            np.add.at(self.counts, (indices.reshape(-1), places.reshape(-1)), 1)
 
 
 class SymbolReader:

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from slic_cli.attacks import parse_attack
 from slic_cli.codec import Codec, Pixels
 from slic_cli.console import Console
 from slic_cli.container import serialise
-from slic_cli.export import export_model
 from slic_cli.files import write_atomically
 from slic_cli.metrics import bits_per_pixel, psnr_db
 from slic_cli.outputs import make_directory
 from slic_cli.registry import own_models_directory, read_spec
+from slic_cli.training.drafts import choose, prepare
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.photographs import Photographs
+from slic_cli.training.pixels import to_pixels
 from slic_cli.training.recipe import Recipe
 from slic_cli.training.reporting import last_rows
 from slic_cli.training.sleeping import let_sleep
@@ -33,28 +35,24 @@ if TYPE_CHECKING:
 
 _CEILING_DB = 100.0
 _CROPS, _CROP = 96, 256  # from which it is told what sleeps: their number, and their side where patches are as large
-TRADEOFFS = (12.0, 16.0, 24.0, 32.0, 48.0, 64.0)  # bits that the encoder may pay for an error of a squared step
+_FITTED = 48  # of them, which tables are fitted to
 
 
 def export_run(
     recipe: Recipe, out: Path, codec: Hyperprior, photographs: Photographs, settings: Settings, console: Console
 ) -> dict[str, Any]:
     """Write OUT/NAME.safetensors with what the real codec does to the held-out photographs, and register it."""
-    metadata = _metadata(recipe, out, codec, photographs)
-    arrays = let_sleep(codec.folded(), codec.architecture, _latents(codec, photographs, recipe.data.patch))
+    crops = photographs.crops(random.Random("leaving"), _CROPS, min(_CROP, recipe.data.patch))
+    arrays = let_sleep(codec.folded(), codec.architecture, _latents(codec, crops))
     name = f"{recipe.model.name}.safetensors"
-    pictures = [np.ascontiguousarray(photo.permute(1, 2, 0).cpu()) for photo in photographs.validation]
+    pictures = [to_pixels(photo.float() / 255) for photo in photographs.validation]
     with tempfile.TemporaryDirectory(dir=out) as scratch:
-        draft = Path(scratch) / name
-
-        def drafted(tradeoff: float) -> Codec:
-            export_model(draft, arrays, metadata, True, tradeoff)
-            return Codec(read_spec(draft), settings.device)
-
-        tradeoff = min(TRADEOFFS, key=lambda bits: _loss(drafted(bits), pictures, recipe.model.rate_weight))
-        figures = _measure(drafted(tradeoff), pictures)
+        leaving = prepare(Path(scratch) / name, arrays, _metadata(recipe, out, codec, photographs), settings.device)
+        seen = [to_pixels(crop) for crop in crops[:_FITTED]]
+        tradeoff, tables = choose(leaving, seen, pictures, recipe.model.rate_weight)
+        figures = _measure(leaving.codec(tradeoff, tables), pictures)
     path = out / name
-    export_model(path, arrays, metadata | {key: f"{value:.3f}" for key, value in figures.items()}, True, tradeoff)
+    leaving.write(path, tradeoff, tables, {key: f"{value:.3f}" for key, value in figures.items()})
     spec = read_spec(path)
     record = {"model": spec.name, "path": str(path), "digest": spec.digest, **figures}
     if settings.register:
@@ -64,12 +62,11 @@ def export_run(
 
 
 @torch.no_grad()
-def _latents(codec: Hyperprior, photographs: Photographs, patch: int) -> list[npt.NDArray[np.float32]]:
-    """Of seeded crops of the training photographs, before rounding: float32 (M, rows, columns) each, zeros beyond what
-    a narrow codec has."""
-    crops = photographs.crops(random.Random("sleep"), _CROPS, min(_CROP, patch)).to(codec.spread.device)
+def _latents(codec: Hyperprior, crops: Tensor) -> list[npt.NDArray[np.float32]]:
+    """Before rounding: float32 (M, rows, columns) for each crop, zeros beyond what a narrow codec has."""
     beyond = ((0, codec.m - codec.widths[3]), (0, 0), (0, 0))
-    return [np.pad(codec.analyse(crop[None])[0].cpu().numpy(), beyond) for crop in crops]
+    device = codec.spread.device
+    return [np.pad(codec.analyse(crop[None].to(device))[0].cpu().numpy(), beyond) for crop in crops]
 
 
 def _metadata(recipe: Recipe, out: Path, codec: Hyperprior, photographs: Photographs) -> dict[str, str]:
@@ -96,16 +93,6 @@ def _metric(recipe: Recipe, stages: Collection[str]) -> str:
     if recipe.carrier and not recipe.slic and "carrier" in stages:
         return "carrier"
     return recipe.entropy.metric if recipe.entropy and "entropy" in stages else "none"
-
-
-def _loss(codec: Codec, pictures: Sequence[Pixels], rate_weight: float) -> float:
-    """R + lambda 255^2 MSE of real files and their decodes, mean."""
-    losses = []
-    for pixels in pictures:
-        file = codec.encode(pixels)
-        error = np.square(codec.decode(file).astype(np.float64) - pixels).mean()
-        losses.append(bits_per_pixel(len(serialise(file)), *pixels.shape[:2]) + rate_weight * error)
-    return float(np.mean(losses))
 
 
 def _measure(codec: Codec, pictures: Sequence[Pixels]) -> dict[str, float]:

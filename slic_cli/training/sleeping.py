@@ -25,6 +25,7 @@ from slic_cli.entropy.byte_network import HIDDEN_BITS
 from slic_cli.entropy.integer_network import ACTIVATION_BITS, IntegerLayer, to_fixed_point
 from slic_cli.entropy.phases import Kind
 from slic_cli.quantisation import quantise
+from slic_cli.transform.minnen2018 import MAGNITUDES
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -77,7 +78,10 @@ def _medians(arrays: Arrays) -> npt.NDArray[np.float32]:
 
 def _always_median(arrays: Arrays, architecture: str, latents: Sequence[Array]) -> Mask:
     """The hyper-latents that an encoder never finds to be another."""
-    transform = find_architecture(architecture).transform(_half(arrays), torch.device("cpu"), torch.float32)
+    tensors = _half(arrays)
+    if "hyper_magnitudes" in arrays:
+        tensors[MAGNITUDES] = arrays["hyper_magnitudes"]
+    transform = find_architecture(architecture).transform(tensors, torch.device("cpu"), torch.float32)
     medians = torch.from_numpy(_medians(arrays))[:, None, None]
     symbols = [quantise(transform.hyper_analysis(torch.from_numpy(y)) - medians) for y in latents]
     return ~np.any([channels.any((1, 2)) for channels in symbols], axis=0)

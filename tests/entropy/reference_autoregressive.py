@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 import numpy.typing as npt
-from reference_decoder import Plane, ReferenceDecoder, decode_symbols, nearest, read_tables, taps
+from reference_decoder import Plane, ReferenceDecoder, decode_latents, decode_symbols, nearest, read_tables, taps
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 LIMIT = 127 * 256
@@ -80,7 +80,8 @@ def _decode_y(
     decoder: ReferenceDecoder, tensors: Tensors, hyper: Plane, rows: int, columns: int
 ) -> dict[tuple[int, int, int], int]:
     channels = len(tensors["context_prediction.bias"]) // 2
-    tables, thresholds = read_tables(tensors, "y"), [int(t) for t in tensors["tables.y.thresholds"]]
+    thresholds = [int(t) for t in tensors["tables.y.thresholds"]]
+    own = [int(table) for table in tensors.get("tables.y.own", [-1] * channels)]
     context = _Matrix(_before(tensors["context_prediction.weight"]), tensors["context_prediction.bias"], 6)
     first, second, third = (_pointwise(tensors, index) for index in (0, 2, 4))
     y_hat: Plane = {}
@@ -92,12 +93,15 @@ def _decode_y(
             hidden = [hyper[o, row, column] for o in range(2 * channels)] + context(seen, 7, False)
             hidden = second(first(hidden, 7, True), 7, True)
             scales = [max(scale, 0) for scale in third(hidden, 12, False, LARGEST)[:channels]]
-            indices += [sum(threshold <= scale for threshold in thresholds) for scale in scales]
+            indices += [
+                table if table >= 0 else sum(threshold <= scale for threshold in thresholds)
+                for scale, table in zip(scales, own, strict=True)
+            ]
             means += third(hidden, 6, False, LARGEST)[channels:]
-        symbols = decode_symbols(decoder, tables, indices)
+        differences = decode_latents(decoder, tensors, indices)
         for (row, column), c in product(front, range(channels)):
             at = front.index((row, column)) * channels + c
-            y_hat[c, row, column] = symbols[at] * 64 + means[at]
+            y_hat[c, row, column] = differences[at] * (1 if "trellis.transitions" in tensors else 64) + means[at]
     return y_hat
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 WORD, STATE = 1 << 32, 1 << 64
 RAW = [256] * (1 << 16)
+RAW_ENDS = list(accumulate(RAW))
 
 Plane = dict[tuple[int, int, int], int]  # (channel, row, column) -> value; absent is zero
 
@@ -95,14 +96,13 @@ class Table:
 
 def decode_symbols(decoder: ReferenceDecoder, tables: list[Table], indices: list[int]) -> list[int]:
     """Steps 1 and 2, or 3 and 4, of "Order": the symbols in raster order, given each one's table."""
-    order = [(table, at) for table in range(len(tables)) for at in range(len(indices)) if indices[at] == table]
-    ends = [list(accumulate(table.frequencies)) for table in tables]
+    order = sorted((table, at) for at, table in enumerate(indices))
+    ends = {table: list(accumulate(tables[table].frequencies)) for table in set(indices)}
     letters = [(at, table, decoder.decode(tables[table].frequencies, ends[table])) for table, at in order]
     symbols = [0] * len(indices)
-    uniform = list(accumulate(RAW))
     for at, table, letter in letters:
         escape = letter == len(tables[table].frequencies) - 1
-        symbols[at] = decoder.decode(RAW, uniform) - 32768 if escape else tables[table].low + letter
+        symbols[at] = decoder.decode(RAW, RAW_ENDS) - 32768 if escape else tables[table].low + letter
     return symbols
 
 
@@ -124,7 +124,7 @@ def read_tables(tensors: Mapping[str, npt.NDArray[Any]], family: str) -> list[Ta
 def decode_strip(
     tensors: Mapping[str, npt.NDArray[Any]], payload: bytes, rows: int, columns: int
 ) -> tuple[list[int], list[int]]:
-    """The symbols of z and of y of one strip, each in raster order."""
+    """The symbols of z and the latents of y of one strip, each in raster order."""
     decoder = ReferenceDecoder(payload)
     medians = [nearest(value, 12) for value in tensors["entropy_bottleneck.quantiles"][:, 0, 1]]
     places = list(product(range(len(medians)), range(-(-rows // 4)), range(-(-columns // 4))))
@@ -133,11 +133,47 @@ def decode_strip(
         tensors, {place: symbol * 4096 + medians[place[0]] for place, symbol in zip(places, z, strict=True)}
     )
     thresholds = [int(t) for t in tensors["tables.y.thresholds"]]
-    wanted = product(range(len(tensors["h_s.4.bias"])), range(rows), range(columns))
-    indices = [sum(t <= scales[place] for t in thresholds) for place in wanted]
-    y = decode_symbols(decoder, read_tables(tensors, "y"), indices)
+    channels = len(tensors["h_s.4.bias"])
+    own = [int(table) for table in tensors.get("tables.y.own", [-1] * channels)]
+    wanted = product(range(channels), range(rows), range(columns))
+    indices = [own[place[0]] if own[place[0]] >= 0 else sum(t <= scales[place] for t in thresholds) for place in wanted]
+    y = decode_latents(decoder, tensors, indices)
     decoder.finish()
     return z, y
+
+
+def decode_latents(decoder: ReferenceDecoder, tensors: Mapping[str, npt.NDArray[Any]], indices: list[int]) -> list[int]:
+    """The latents of y in raster order, given each one's table by "Tables of y": whole numbers without a trellis, else
+    in 64ths."""
+    tables = read_tables(tensors, "y")
+    if "trellis.transitions" not in tensors:
+        return decode_symbols(decoder, tables, indices)
+    unit, steps = (int(tensors[f"trellis.{name}"][0]) for name in ("unit", "steps"))
+    pairs = [int(pair) for pair in tensors["tables.y.paired"]]
+    own, unpaired, dependent = classes(pairs, indices)
+    latents = [0] * len(indices)
+    for places, factor in ((own, 64), (unpaired, 2 * unit)):
+        symbols = decode_symbols(decoder, tables, [indices[place] for place in places])
+        for place, symbol in zip(places, symbols, strict=True):
+            latents[place] = factor * symbol
+    lanes = max(1, min(1024, len(dependent) // steps))
+    states = [0] * lanes
+    for start in range(0, len(dependent), lanes):
+        step = dependent[start : start + lanes]
+        quantisers = [state % 2 for state in states]
+        chosen = [(pairs[indices[place]] if q else indices[place]) for place, q in zip(step, quantisers, strict=False)]
+        for lane, k in enumerate(decode_symbols(decoder, tables, chosen)):
+            latents[step[lane]] = (2 * k - ((k > 0) - (k < 0)) * quantisers[lane]) * unit
+            states[lane] = int(tensors["trellis.transitions"][states[lane], k % 2])
+    return latents
+
+
+def classes(pairs: list[int], indices: list[int]) -> tuple[list[int], list[int], list[int]]:
+    """Places of own, unpaired and dependent latents, the last in the order of "Lanes"."""
+    own = [place for place, table in enumerate(indices) if table >= len(pairs)]
+    unpaired = [place for place, table in enumerate(indices) if table < len(pairs) and pairs[table] < 0]
+    others = {*range(len(indices))} - {*own} - {*unpaired}
+    return own, unpaired, sorted(others, key=lambda place: (indices[place], place))
 
 
 def hyper_synthesis(tensors: Mapping[str, npt.NDArray[Any]], z_hat: Plane) -> Plane:

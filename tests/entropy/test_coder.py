@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from reference_decoder import RAW, ReferenceDecoder, ReferenceEncoder, Table, decode_symbols
 
-from slic_cli.entropy.coder import SymbolReader, SymbolWriter, TableCoder
+from slic_cli.entropy.coder import Census, SymbolReader, SymbolWriter, TableCoder
 from slic_cli.entropy.tables import TOTAL, FrequencyTables
 from slic_cli.errors import BadSlicFile
 
@@ -186,6 +186,20 @@ def test_cost_is_the_entropy() -> None:
     escapes = int((letters == 3).sum())
     exact_bits = np.array([1, 2, 3, 3])[letters].sum() + 16 * escapes
     assert 0 <= cost_bits - exact_bits <= 64
+
+
+def test_a_census_counts_what_its_coder_writes_and_changes_nothing() -> None:
+    counted, other, indices = coder([PLAIN, PLAIN]), coder([PLAIN, PLAIN]), np.array([[1, 0, 1], [1, 1, 0]], np.uint8)
+    symbols = np.array([[2, -1, 2], [30000, -30000, -1]], np.int16)
+    census, writer = Census(counted), SymbolWriter()
+    for each in (census, writer):
+        counted.encode(each, symbols, indices)
+        other.encode(each, symbols, indices)
+    assert census.finish() == writer.finish()
+    reach = Census.REACH
+    found = {(int(table), int(place) - reach): int(census.counts[table, place]) for table, place in
+             zip(*np.nonzero(census.counts), strict=True)}  # fmt: skip
+    assert found == {(0, -1): 2, (1, 2): 2, (1, reach): 1, (1, -reach): 1}
 
 
 # --- damage -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slic_cli.entropy.tables import ESCAPE_FREQUENCY, TOTAL, FrequencyTables, build_tables, quantise_probabilities
-from slic_cli.export import gaussian_tables, scale_levels
+from slic_cli.latent_tables import gaussian_tables, scale_levels
 
 probabilities = st.lists(st.floats(0, 1e6), min_size=1, max_size=300).filter(lambda values: sum(values) > 1e-9)
 

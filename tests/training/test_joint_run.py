@@ -12,8 +12,10 @@ pytest.importorskip("compressai")
 from small import RECIPE, run
 
 from slic_cli.codec import Codec
+from slic_cli.entropy.trellis_coder import STEPS
 from slic_cli.errors import BadModelFile, UsageError
 from slic_cli.metrics import psnr_db
+from slic_cli.model_file import load_tensors
 from slic_cli.registry import read_spec
 from slic_cli.training.recipe import parse_recipe
 from slic_cli.training.reporting import read_metrics
@@ -45,6 +47,7 @@ def test_a_trained_model_encodes_and_decodes(architecture: str, photograph_folde
     record = run(photograph_folder, tmp_path / "run", of(architecture))
     spec = read_spec(Path(record["path"]))
     assert (spec.architecture, spec.metric) == (architecture, "mse")
+    assert load_tensors(spec)[STEPS].tolist() == [32]
     codec, pixels = Codec(spec, "cpu", "fp32"), photograph(128, 192, seed=50)
     decoded = codec.decode(codec.encode(pixels))
     assert psnr_db(pixels, decoded) > 15
