@@ -34,6 +34,7 @@ from slic_cli import container
 from slic_cli.codec import Codec, latent_size
 from slic_cli.entropy.hyperprior import HyperpriorCoder
 from slic_cli.image_io import Picture, decode_image, encode_png
+from slic_cli.latent_tables import gaussian_tables
 from slic_cli.metrics import bits_per_pixel, psnr_db
 from slic_cli.model_file import load_tensors
 from slic_cli.quantisation import quantise
@@ -300,10 +301,11 @@ def _shifted_borders(near: npt.NDArray[np.bool_], shift: int) -> npt.NDArray[np.
 
 
 def integers(photos: Path, spec: ModelSpec) -> None:
-    """Ideal bits of y with scales from h_s in double precision, and from the integer network."""
+    """Ideal bits of y, plainly rounded and with Gaussian tables, with scales from h_s in double precision, and from the
+    integer network; channels with a table of their own have no scale and are left out."""
     codec, tensors = Codec(spec), load_tensors(spec)
     coder = HyperpriorCoder(tensors)
-    tables = coder.latents.tables
+    tables = gaussian_tables()
     starts = tables.starts()
     exact, ours = 0.0, 0.0
     for _, pixels in photographs(photos):
@@ -315,7 +317,9 @@ def integers(photos: Path, spec: ModelSpec) -> None:
             (coder.table_indices(z, rows, columns), "ours"),
             (coder.latents.indices(scales, 0), ""),
         ):
-            letters = symbols - tables.lowest[indices]
+            scaled = indices < coder.latents.levels
+            indices = indices[scaled]
+            letters = symbols[scaled] - tables.lowest[indices]
             escape = tables.lengths[indices] - 1
             letters = np.where((letters < 0) | (letters >= escape), escape, letters)
             bits = float((24 - np.log2(tables.frequencies[starts[indices] + letters])).sum())
