@@ -7,6 +7,7 @@
     python scripts/benchmark.py process PHOTOS     whole `slic` processes against `python -c "import torch"`
     python scripts/benchmark.py memory PHOTOS      a 20 MP mosaic: peak memory, and strips against one piece
     python scripts/benchmark.py integers PHOTOS    bits that the integer hyper-synthesis costs
+    python scripts/benchmark.py trellis PHOTOS     the same weights with and without dependent quantisation
 
 PHOTOS is a directory of pictures, such as the Kodak set. rate and speed need the extra `train` (CompressAI).
 What models do to edited pictures is measured by `slic evaluate`.
@@ -33,10 +34,11 @@ from slic_cli import codec as codec_module
 from slic_cli import container
 from slic_cli.codec import Codec, latent_size
 from slic_cli.entropy.hyperprior import HyperpriorCoder
+from slic_cli.entropy.latent_coder import TRADEOFF
 from slic_cli.image_io import Picture, decode_image, encode_png
-from slic_cli.latent_tables import gaussian_tables
+from slic_cli.latent_tables import expected_tables, gaussian_tables
 from slic_cli.metrics import bits_per_pixel, psnr_db
-from slic_cli.model_file import load_tensors
+from slic_cli.model_file import load_tensors, save_model
 from slic_cli.quantisation import quantise
 from slic_cli.registry import DEFAULT_MODEL, ModelSpec, find_model, read_spec
 from slic_cli.transform import balle2018
@@ -327,6 +329,33 @@ def integers(photos: Path, spec: ModelSpec) -> None:
     print(f"integer hyper-synthesis: {ours:.0f} bits, double precision: {exact:.0f} bits, cost {ours / exact - 1:.5%}")
 
 
+def trellis(photos: Path, spec: ModelSpec) -> None:
+    """Means of whole files and decodes, float32: of the model, and of its weights with scalar quantisers."""
+    kept = {
+        name: tensor
+        for name, tensor in load_tensors(spec).items()
+        if not name.startswith(("trellis.", "tables.y.", "encoder.bits"))
+    }
+    metadata = {"architecture": spec.architecture, "quality": str(spec.quality), "metric": spec.metric}
+    header("quantisers", "bits paid for a squared step", "bpp", "PSNR (dB)")
+    with tempfile.TemporaryDirectory() as scratch:
+        row("trellis", "the model's", *_rate_and_psnr(photos, spec))
+        for bits in (12.0, 32.0):
+            path = Path(scratch) / f"scalar-{bits:.0f}.safetensors"
+            save_model(path, {**kept, **expected_tables().tensors(), TRADEOFF: np.array([bits], np.float32)}, metadata)
+            row("scalar", f"{bits:.0f}", *_rate_and_psnr(photos, read_spec(path)))
+
+
+def _rate_and_psnr(photos: Path, spec: ModelSpec) -> tuple[float, float]:
+    codec, rows = Codec(spec, precision="fp32"), []
+    for _, pixels in photographs(photos):
+        file = codec.encode(pixels)
+        size = len(container.serialise(file))
+        rows.append((bits_per_pixel(size, *pixels.shape[:2]), psnr_db(pixels, codec.decode(file))))
+    rates, qualities = zip(*rows, strict=True)
+    return statistics.mean(rates), statistics.mean(qualities)
+
+
 def _float_scales(
     tensors: dict[str, npt.NDArray[Any]], z_hat: npt.NDArray[np.floating[Any]]
 ) -> npt.NDArray[np.float64]:
@@ -343,9 +372,8 @@ def _float_scales(
 
 def main() -> None:
     """Parse and run one benchmark."""
-    commands = {
-        f.__name__: f for f in (rate, rate_fp32, speed, joint, compressai_once, slic_once, process, memory, integers)
-    }
+    benchmarks = (rate, rate_fp32, speed, joint, compressai_once, slic_once, process, memory, integers, trellis)
+    commands = {f.__name__: f for f in benchmarks}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("benchmark", choices=commands)
     parser.add_argument("photos", type=Path)
