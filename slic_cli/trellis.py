@@ -1,6 +1,6 @@
 """Dependent quantisation: two coarse quantisers that interleave, and a trellis that says which of them comes next.
 
-Quantiser 0 reconstructs even numbers of steps, quantiser 1 odd ones and 0. Which one a latent gets follows from the
+Quantiser 0 reconstructs even numbers of units, quantiser 1 odd ones and 0. Which one a latent gets follows from the
 parities of the symbols before it, so the decoder knows it, and an encoder that looks ahead (Viterbi's algorithm) has
 nearly the choice of both at the rate of one: space is packed more densely than by rounding each latent by itself.
 After trellis-coded quantisation (Marcellin and Fischer 1990) as in VVC (Schwarz et al., DCC 2019).
@@ -20,7 +20,7 @@ from slic_cli.errors import BadModelFile
 MAX_STATES = 256
 # Parity checks h0 and h1 of Ungerboeck's codes for amplitude modulation (IEEE Trans. IT-28, 1982, table I), by states.
 _CODES = {4: (0o5, 0o2), 8: (0o13, 0o4), 16: (0o23, 0o4), 32: (0o45, 0o10), 64: (0o103, 0o24)}
-_LARGEST = 32000.0  # of what is quantised: symbols and latents have 16 bits
+_LARGEST = 32000.0  # units of what is quantised: symbols, and what they stand for, have 16 bits
 _NEVER = 1e30
 
 Transitions = npt.NDArray[np.int32]
@@ -48,20 +48,20 @@ def check_transitions(transitions: npt.NDArray[np.generic]) -> None:
 
 
 def reconstruct(symbols: npt.NDArray[np.int16], quantisers: npt.NDArray[np.uint8]) -> npt.NDArray[np.int16]:
-    """What symbols of quantiser 0 or 1 stand for, in steps."""
+    """What symbols of quantiser 0 or 1 stand for, in units."""
     latents: npt.NDArray[np.int16] = 2 * symbols - np.sign(symbols) * quantisers.astype(np.int16)
     return latents
 
 
 class TrellisQuantiser:
-    """Finds the symbols with the least bits + `bits_per_squared_step` x squared error.
+    """Finds the symbols with the least bits + `bits_per_squared_unit` x squared error.
 
     `costs` are bits, float (levels, 2, magnitudes): of the symbols 0, 1, ... at each scale level, of both quantisers.
     """
 
-    def __init__(self, transitions: Transitions, costs: npt.NDArray[np.float64], bits_per_squared_step: float) -> None:
+    def __init__(self, transitions: Transitions, costs: npt.NDArray[np.float64], bits_per_squared_unit: float) -> None:
         self._costs = torch.from_numpy(costs.astype(np.float32))
-        self._paid = bits_per_squared_step
+        self._paid = bits_per_squared_unit
         self._states = len(transitions)
         ways = sorted(product(range(self._states), range(2)), key=lambda way: int(transitions[way]))
         ordered = [*ways[::2], *ways[1::2]]  # one way into each state, then the other
@@ -69,7 +69,7 @@ class TrellisQuantiser:
         self._choice = np.array([2 * (state & 1) + parity for state, parity in ordered])
 
     def __call__(self, latents: Tensor, levels: Tensor, lanes: int) -> npt.NDArray[np.int16]:
-        """Symbols (n,) of latents (n,) in steps, with their scale levels; every `lanes`-th belongs to one path."""
+        """Symbols (n,) of latents (n,) in units, with their scale levels; every `lanes`-th belongs to one path."""
         metrics, symbols = self._choices(latents, levels)
         count, steps = len(latents), -(-len(latents) // lanes)
         padded = np.zeros((4, steps * lanes), np.float32)
