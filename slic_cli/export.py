@@ -1,6 +1,6 @@
 """From a trained state dict to a model file: keep the weights in half precision, make the probability tables.
 
-This is the only place where probabilities are computed in floating point, once; every machine reads the integers.
+Probabilities are computed in floating point here and in latent_tables.py alone, once; every machine reads the integers.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from slic_cli.entropy.byte_network import HIDDEN_BITS, FixedWeights, to_fixed_weights
-from slic_cli.entropy.context_model import LATENT_BITS
 from slic_cli.entropy.hyper_latents import Tensors
 from slic_cli.entropy.integer_network import WEIGHT_BITS, to_fixed_point
+from slic_cli.entropy.latent_coder import LATENT_BITS
 from slic_cli.entropy.phases import Kind
 from slic_cli.entropy.wavefront import TAPS
 

@@ -19,15 +19,13 @@ from torch import Tensor
 from slic_cli.entropy.byte_network import HIDDEN_BITS, ByteHyperSynthesis
 from slic_cli.entropy.byte_product import LIMIT
 from slic_cli.entropy.coder import SymbolReader, Symbols, SymbolWriter
-from slic_cli.entropy.context_model import LATENT_BITS, ContextModel
+from slic_cli.entropy.context_model import ContextModel
 from slic_cli.entropy.hyper_latents import HyperLatentCoder, Tensors
-from slic_cli.entropy.latent_coder import Indices, Latents
+from slic_cli.entropy.latent_coder import LATENT_UNITS, Indices, Latents
 from slic_cli.entropy.phases import Kind
 from slic_cli.entropy.trellis_coder import make_latent_coder
 from slic_cli.entropy.wavefront import Front, LatentPlane, along, fronts
 from slic_cli.errors import BadModelFile
-
-_UNIT = float(1 << LATENT_BITS)
 
 FrontCoder = Callable[[Front, Tensor, Indices], Latents]
 
@@ -65,7 +63,7 @@ class AutoregressiveCoder:
         self.hyper_latents.encode(writer, z_symbols)
 
         def code(front: Front, means: Tensor, indices: Indices) -> Latents:
-            return self.latents.write(writer, along(plane, front) - means / _UNIT, indices)
+            return self.latents.write(writer, along(plane, front) - means / LATENT_UNITS, indices)
 
         y_hat = self._walk(z_symbols, rows, columns, code)
         return writer.finish(), y_hat
@@ -96,7 +94,7 @@ class AutoregressiveCoder:
                 means = parameters.means.float()
                 offsets = code(front, means, self.latents.indices(parameters.scales.numpy(), 1))
                 plane.write(front, torch.from_numpy(offsets).float().add_(means))
-        y_hat: npt.NDArray[np.float32] = (plane.latents() / _UNIT).numpy()
+        y_hat: npt.NDArray[np.float32] = (plane.latents() / LATENT_UNITS).numpy()
         return y_hat
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from slic_cli.entropy.byte_network import HIDDEN_BITS, LEAKY_SLOPE, ByteLayer, FixedWeights, Floats, to_fixed_weights
 from slic_cli.entropy.byte_product import operand
 from slic_cli.entropy.hyper_latents import Tensors
+from slic_cli.entropy.latent_coder import LATENT_BITS
 from slic_cli.entropy.wavefront import TAPS
 
-LATENT_BITS = 6  # fraction bits of means and of decoded latents
 SCALE_BITS = 12  # fraction bits of scales
 PARAMETER_MAX = float(1 << 21)  # size of a scale or mean
 _BAND_POSITIONS = 1024  # that the share of the hyper-synthesis is worked out for at a time

@@ -15,7 +15,8 @@ from slic_cli.quantisation import BITS_PER_SQUARED_STEP, RateDistortionQuantiser
 
 TRADEOFF = "encoder.bits_per_squared_step"  # the tensor that says what the encoder pays for exactness
 OWN = "tables.y.own"  # the tensor that gives channels of y a table of their own
-LATENT_UNITS = 64  # decoded latents are whole numbers of these in a quantiser step
+LATENT_BITS = 6  # fraction bits of means and of decoded latents
+LATENT_UNITS = 1 << LATENT_BITS  # of them in a quantiser step
 _MAGNITUDES = 16  # of symbols whose bits an encoder weighs one by one; larger ones are all alike to it
 
 Indices = npt.NDArray[np.uint8]

@@ -54,7 +54,6 @@ class TrellisLatentCoder(LatentCoder):
         check_transitions(tensors[TRANSITIONS])
         self._transitions = tensors[TRANSITIONS]
         self._steps, self._unit = _number(tensors, STEPS, 1 << 16), _number(tensors, UNIT, LATENT_UNITS)
-        self._pairs = pairs
         self._paired = np.zeros(256, bool)
         self._paired[: self.levels] = pairs >= 0
         self._table_pairs = np.stack([np.arange(self.levels), pairs], 1).astype(np.uint8)

@@ -13,8 +13,8 @@ from conftest import AUTOREGRESSIVE, TINY_STATES
 from slic_cli.architectures import find_architecture
 from slic_cli.entropy.as_read import _rows_as_read, hyperprior_as_read
 from slic_cli.entropy.byte_network import HIDDEN_BITS, FixedWeights, to_fixed_weights
-from slic_cli.entropy.context_model import LATENT_BITS
 from slic_cli.entropy.integer_network import WEIGHT_BITS, to_fixed_point
+from slic_cli.entropy.latent_coder import LATENT_BITS
 from slic_cli.entropy.wavefront import TAPS
 
 Tensors = dict[str, npt.NDArray[Any]]
