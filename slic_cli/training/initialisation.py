@@ -27,7 +27,7 @@ from slic_cli.training.cheng2020 import Cheng2020
 from slic_cli.training.hyperprior import LEAST_SPREAD, Hyperprior
 from slic_cli.training.joint_start import start_joint_prior
 from slic_cli.training.minnen2018 import Minnen2018
-from slic_cli.training.residual_start import damp_residual_transforms, set_residual_layer
+from slic_cli.training.residual_start import axes_room, damp_residual_transforms, set_residual_layer
 
 _PLACES = 16  # latents under one hyper-latent
 _CENTRE = slice(2, 4)  # the two taps of five that a stride-2 convolution's own block falls on
@@ -40,9 +40,10 @@ def karhunen_loeve(codec: Hyperprior, crops: Sequence[Tensor]) -> None:
         damp_residual_transforms(codec.net)
     else:
         damp(codec.net)
+    room = axes_room(codec.widths) if isinstance(codec, Cheng2020) else codec.widths
     below, used = list(crops), 3
     for level in range(4):
-        mean, axes = _principal_axes(below, _room(codec, level), centred=level == 0)
+        mean, axes = _principal_axes(below, room[level], centred=level == 0)
         if isinstance(codec, Cheng2020):
             set_residual_layer(codec.net, level, axes, mean)
         else:
@@ -66,11 +67,6 @@ def start_entropy_model(codec: Hyperprior, used: int, groups: Sequence[Tensor] =
         start_joint_prior(codec.net, codec.spread.flatten().argsort(descending=True)[:used])
     else:
         _activity_prior(codec.net, groups or _by_variance(used, codec.n // _PLACES))
-
-
-def _room(codec: Hyperprior, level: int) -> int:
-    """The channels that a level of the analysis has for axes: behind a leaky ReLU each takes two."""
-    return codec.widths[level] // 2 if isinstance(codec, Cheng2020) and level < 3 else codec.widths[level]
 
 
 def _principal_axes(pictures: Sequence[Tensor], limit: int, centred: bool) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from slic_cli.training.activity import damp
+from slic_cli.training.cheng2020 import Cheng2020
 from slic_cli.training.hyperprior import Hyperprior
+from slic_cli.training.residual_start import (
+    axes_room,
+    damp_residual_transforms,
+    set_residual_lapped_layer,
+    set_residual_layer,
+)
 from slic_cli.transform.edges import DEPTH, filter_edges
 
 _BLOCK = 16  # pixels
@@ -109,17 +117,31 @@ def _plane(line: Tensor, axes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def start_lapped(codec: Hyperprior, crops: Tensor) -> int:
-    """Initialise the plain transforms of `codec`, on the CPU; returns how many latents, the first ones, are in use."""
-    start = lapped(crops, codec.widths)
-    damp(codec.net)
+    """Initialise the transforms of `codec`, on the CPU; returns how many latents, the first ones, are in use."""
+    residual = isinstance(codec, Cheng2020)
+    start = lapped(crops, axes_room(codec.widths) if residual else codec.widths)
+    put = _put_residual if residual else _put_plain
+    put(codec.net, start)
+    codec.edge_filter.copy_(edge_filter())
+    codec.edge_colour.copy_(start.colour)
+    return len(start.weights[-1])
+
+
+def _put_plain(net: Any, start: Lapped) -> None:
+    damp(net)
     below = 3
     for level, weight in enumerate(start.weights):
-        for layer in (codec.net.g_a[2 * level], codec.net.g_s[6 - 2 * level]):
+        for layer in (net.g_a[2 * level], net.g_s[6 - 2 * level]):
             layer.weight[: len(weight), :below] += weight
         below = len(weight)
     first = start.weights[0]
-    codec.net.g_a[0].bias[: len(first)] = -(first.sum((2, 3)) @ start.colour)
-    codec.net.g_s[6].bias.copy_(start.colour)
-    codec.edge_filter.copy_(edge_filter())
-    codec.edge_colour.copy_(start.colour)
-    return below
+    net.g_a[0].bias[: len(first)] = -(first.sum((2, 3)) @ start.colour)
+    net.g_s[6].bias.copy_(start.colour)
+
+
+def _put_residual(net: Any, start: Lapped) -> None:
+    damp_residual_transforms(net)
+    *inside, last = start.weights
+    for level, weight in enumerate(inside):
+        set_residual_layer(net, level, weight[:, :, _OWN, _OWN].flatten(1), start.colour.repeat_interleave(4))
+    set_residual_lapped_layer(net, last)

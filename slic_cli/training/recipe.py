@@ -155,8 +155,8 @@ class StageTable:
 class BaseTable(StageTable):
     """Rate-distortion training of the vanilla codec.
 
-    `start` is "karhunen-loeve", "lapped" (plain transforms alone), "pretrained" (CompressAI's download) or the path of
-    a checkpoint. For `noisy_share` of the budget the synthesis sees latents with uniform noise, then rounded ones.
+    `start` is "karhunen-loeve", "lapped", "pretrained" (CompressAI's download) or the path of a checkpoint. For
+    `noisy_share` of the budget the synthesis sees latents with uniform noise, then rounded ones.
     Networks around the hyper-latents learn `hyper_rate` times as fast. In plain transforms GDN learns `norm_rate` times
     as fast, in units of the activations (0: as all else, without units), and hidden channels whose deviation is below
     `wake` get a larger unit at the start (`norms.py`).
@@ -302,8 +302,6 @@ class Recipe:
         residual = self.model.architecture == _RESIDUAL
         norms = (self.base.norm_rate, self.base.wake) if self.base else (0.0, 0.0)
         _require(not (residual and any(norms)), "base.norm_rate and base.wake", f"0 for {_RESIDUAL}", norms)
-        lapped = self.base is not None and self.base.start == "lapped"
-        _require(not (residual and lapped), "base.start", f"another than lapped for {_RESIDUAL}", "lapped")
         _require(room, "model.widths", f"{own} channels less than {most}, for the carrier", self.model.widths)
 
     def stage(self, name: str) -> StageTable | None:

@@ -32,7 +32,7 @@ KARHUNEN_LOEVE, LAPPED, PRETRAINED = "karhunen-loeve", "lapped", "pretrained"
 def start_codec(codec: Hyperprior, start: str, model: ModelTable, crops: Sequence[Tensor]) -> None:
     """Give `codec`, on the CPU, the weights that `start` names; `crops` are floats (3, h, w) in [0, 1] of one size.
 
-    `start` is "karhunen-loeve", "lapped" (plain transforms alone), "pretrained" (needs the network once) or a path.
+    `start` is "karhunen-loeve", "lapped", "pretrained" (needs the network once) or a path.
     mbt2018 takes a scale hyperprior, too, and begins with its rate. Raises MissingModel, BadModelFile.
     """
     if start == KARHUNEN_LOEVE:

@@ -10,14 +10,22 @@ from torch import Tensor
 
 pytest.importorskip("compressai")
 
-from slic_cli.errors import UsageError
 from slic_cli.metrics import psnr_db
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.initialisation import karhunen_loeve
-from slic_cli.training.lapped_start import Lapped, cosines, edge_filter, lapped, lapped_transform, overlap
+from slic_cli.training.lapped_start import (
+    Lapped,
+    cosines,
+    edge_filter,
+    lapped,
+    lapped_transform,
+    overlap,
+    start_lapped,
+)
 from slic_cli.training.pixels import to_pixels, to_tensor
-from slic_cli.training.recipe import ModelTable, parse_recipe
+from slic_cli.training.recipe import ModelTable
+from slic_cli.training.residual_start import axes_room
 from slic_cli.training.start import start_codec
 from slic_cli.transform.edges import filter_edges
 
@@ -80,14 +88,21 @@ def test_it_needs_fewer_bits_than_blocks_for_a_smooth_signal() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("architecture", ["bmshj2018-hyperprior", "mbt2018"])
-def test_a_codec_works_untrained(architecture: str) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "m", "widths"),
+    [
+        ("bmshj2018-hyperprior", 192, (12, 48, 64, 192)),
+        ("mbt2018", 192, (12, 48, 64, 192)),
+        ("cheng2020-anchor", 64, (24, 48, 64, 64)),
+    ],
+)
+def test_a_codec_works_untrained(architecture: str, m: int, widths: tuple[int, ...]) -> None:
     decibels = []
     for started in (True, False):
         torch.manual_seed(0)
-        codec = new_codec(architecture, 64, 192, best_gain(0.18), (12, 48, 64, 192)).eval()
+        codec = new_codec(architecture, 64, m, best_gain(0.18), widths).eval()
         if started:
-            start_codec(codec, "lapped", ModelTable("mine", 8, n=64, m=192), list(crops(4, 128)))
+            start_codec(codec, "lapped", ModelTable("mine", 8, architecture, 64, m), list(crops(4, 128)))
         pixels = photograph(128, 128, seed=9)
         decibels.append(psnr_db(pixels, to_pixels(codec(to_tensor(pixels, CPU)).pictures[0])))
     assert decibels[0] > decibels[1] + 10
@@ -107,10 +122,25 @@ def test_edges_leave_with_the_weights() -> None:
     assert "edge_filter" in codec.folded() and "edge_filter" not in karhunen.folded()
 
 
-def test_it_is_for_plain_transforms() -> None:
-    text = '[model]\nname = "a"\nquality = 3\narchitecture = "cheng2020-anchor"\nn = 128\nm = 128\n'
-    with pytest.raises(UsageError, match="another than lapped"):
-        parse_recipe(text + '[base]\nsteps = 1\nstart = "lapped"\n')
+@torch.no_grad()
+def test_residual_transforms_are_lapped_but_for_the_far_taps_of_weak_channels() -> None:
+    torch.manual_seed(0)
+    widths = (24, 48, 48, 40)
+    codec = new_codec("cheng2020-anchor", 64, 64, 1.0, widths).eval()
+    x = crops(4, 128)
+    assert start_lapped(codec, x) == 40
+    start = lapped(x, axes_room(widths))
+    weights = [weight.clone() for weight in start.weights]
+    weights[3][:, 8:, 4] = 0  # of 24 axes 8 are handed on: 48 channels less 24, for three places
+    weights[3][:, 8:, :, 4] = 0
+    filtered = filter_edges(x, codec.edge_filter, codec.edge_colour)
+    expected = analysed(Lapped(weights, start.colour), filtered)
+    got = codec.analyse(x)
+    inside = (..., slice(1, -1), slice(1, -1))
+    assert (got - expected)[inside].square().mean() < 0.01 * expected[inside].square().mean()
+    assert (got - analysed(start, filtered))[inside].square().mean() < 0.02 * expected[inside].square().mean()
+    back, wanted = codec.synthesise(expected), synthesised(start, expected)
+    assert (back - wanted).square().mean() < 0.01 * (wanted - wanted.mean()).square().mean()
 
 
 @torch.no_grad()
