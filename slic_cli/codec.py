@@ -15,7 +15,7 @@ import torch
 
 from slic_cli.architectures import find_architecture
 from slic_cli.container import SlicFile
-from slic_cli.entropy.coder import Census, SymbolWriter
+from slic_cli.entropy.coder import Census
 from slic_cli.errors import BadSlicFile, MissingModel, UsageError
 from slic_cli.model_file import load_tensors
 from slic_cli.processor import multiplies_bfloat16
@@ -24,6 +24,7 @@ from slic_cli.shapes import check_shapes
 from slic_cli.transform.layers import LATENT_UNIT
 
 Pixels = npt.NDArray[np.uint8]
+RealLatents = tuple[torch.Tensor, torch.Tensor]  # y and z of a strip, float32
 
 STRIP_UNIT = 64  # a strip's rows are a multiple of this
 MAX_STRIP_ROWS = 1024
@@ -105,23 +106,27 @@ class Codec:
         height, width, _ = pixels.shape
         return SlicFile(width, height, strip_rows, self.spec.name, bytes.fromhex(self.spec.digest), payloads)
 
-    def _code(
-        self, pixels: Pixels, strip_rows: int, writer: SymbolWriter | None = None
-    ) -> Iterator[tuple[bytes, npt.NDArray[Any]]]:
+    def _code(self, pixels: Pixels, strip_rows: int) -> Iterator[tuple[bytes, npt.NDArray[Any]]]:
         """The payload of each strip, and the latents that it holds."""
+        for y, z in self.analyse(pixels, strip_rows):
+            yield self._coder.encode_latents(y, z)
+
+    def analyse(self, pixels: Pixels, strip_rows: int) -> Iterator[RealLatents]:
+        """The latents of each strip before they are rounded."""
         padded = _pad(pixels)
         for strip in strips_of(len(pixels), strip_rows):
             y = self._transform.analyse_rows(padded, strip.start, strip.stop)
-            yield self._coder.encode_latents(y, self._transform.hyper_analysis(y), writer)
+            yield y, self._transform.hyper_analysis(y)
 
-    def count_symbols(self, pictures: Iterable[Pixels]) -> npt.NDArray[np.int64]:
-        """How often each table of y writes each symbol in pictures of one strip each: a Census's `counts`."""
-        total = Census(self._coder.latents.coder)
-        for pixels in pictures:
-            census = Census(self._coder.latents.coder)
-            _ = list(self._code(pixels, strip_rows_for(pixels.shape[1]), census))
-            total.counts += census.counts
-        return total.counts
+    def count_symbols(self, strips: Iterable[RealLatents]) -> npt.NDArray[np.int64]:
+        """How often each table of y writes each symbol when strips are coded: a Census's `counts`."""
+        coder = self._coder.latents.coder
+        counts = Census(coder).counts
+        for y, z in strips:
+            census = Census(coder)
+            self._coder.encode_latents(y, z, census)
+            counts += census.counts
+        return counts
 
     def latents(self, file: SlicFile) -> npt.NDArray[Any]:
         """The latents that a file holds, the same on every machine: (M, rows, columns).

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from slic_cli.codec import Codec, Pixels
+from slic_cli.codec import Codec, Pixels, RealLatents, strip_rows_for
 from slic_cli.container import serialise
 from slic_cli.export import export_model
 from slic_cli.latent_tables import LatentTables, expected_tables, fitted_tables
@@ -48,11 +48,16 @@ class Leaving:
         self.write(self.path, tradeoff, tables)
         return Codec(read_spec(self.path), self.device)
 
-    def fit(self, tradeoff: float, pictures: Sequence[Pixels]) -> LatentTables:
-        """Tables of what is written for `pictures` with tables so fitted."""
+    def analyse(self, pictures: Sequence[Pixels]) -> list[RealLatents]:
+        """Their latents, which do not depend on what is looked for."""
+        codec = self.codec(_USUAL, self.expected)
+        return [strip for pixels in pictures for strip in codec.analyse(pixels, strip_rows_for(pixels.shape[1]))]
+
+    def fit(self, tradeoff: float, strips: Sequence[RealLatents]) -> LatentTables:
+        """Tables of what is written for `strips` with tables so fitted."""
         tables = self.expected
         for _ in range(_FITS):
-            tables = fitted_tables(self.expected, self.codec(tradeoff, tables).count_symbols(pictures))
+            tables = fitted_tables(self.expected, self.codec(tradeoff, tables).count_symbols(strips))
         return tables
 
 
@@ -68,9 +73,10 @@ def choose(
     leaving: Leaving, seen: Sequence[Pixels], held_out: Sequence[Pixels], rate_weight: float
 ) -> tuple[float, LatentTables]:
     """The bits paid for exactness that give the least R + lambda D on `held_out`, with tables fitted to `seen`."""
-    tables = leaving.fit(_USUAL, seen)
+    strips = leaving.analyse(seen)
+    tables = leaving.fit(_USUAL, strips)
     best = min(TRADEOFFS, key=lambda bits: loss(leaving.codec(bits, tables), held_out, rate_weight))
-    return best, tables if best == _USUAL else leaving.fit(best, seen)
+    return best, tables if best == _USUAL else leaving.fit(best, strips)
 
 
 def loss(codec: Codec, pictures: Sequence[Pixels], rate_weight: float) -> float:
