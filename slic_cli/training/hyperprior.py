@@ -55,6 +55,9 @@ class Prior:
         return straight_through_round(y) if self.means is None else straight_through_round(y - self.means) + self.means
 
 
+Rounding = Callable[[Prior, Tensor], Tensor]  # latents as the decoder gets them, straight through
+
+
 def best_gain(rate_weight: float) -> float:
     """1/step of the uniform quantiser that balances rate and distortion for coded coefficients at that lambda."""
     return math.sqrt(math.log(2) * rate_weight * 255**2 / 18)
@@ -114,15 +117,16 @@ class Hyperprior(nn.Module):
         module: nn.Module = net
         return module
 
-    def forward(self, x: Tensor, noisy: bool = False) -> Coded:
-        """Code pictures (n, 3, h, w) in [0, 1], h and w multiples of 64; `noisy` latents reach the synthesis unrounded.
+    def forward(self, x: Tensor, noisy: bool = False, rounding: Rounding = Prior.round) -> Coded:
+        """Code pictures (n, 3, h, w) in [0, 1], h and w multiples of 64; `noisy` latents reach the synthesis unrounded,
+        others after `rounding`.
 
         In training mode the rate is that of latents with uniform noise (Balle et al. 2018, section 3); in evaluation
         mode that of rounded ones.
         """
         y = self.analyse(x)
         bits, y_noisy, prior = self.code(y)
-        return Coded(self.synthesise(y_noisy if noisy else prior.round(y)), bits, y)
+        return Coded(self.synthesise(y_noisy if noisy else rounding(prior, y)), bits, y)
 
     def code(self, y: Tensor) -> tuple[Tensor, Tensor, Prior]:
         """The bits that latents cost, the latents whose bits these are (with noise in training mode), and the prior."""

@@ -15,6 +15,7 @@ from slic_cli.training.graft import grafted_alarm
 from slic_cli.training.hyperprior import Coded, Hyperprior
 from slic_cli.training.recipe import BaseTable, SlicTable
 from slic_cli.training.rounding import to_eight_bits
+from slic_cli.training.trellis_rounding import TrellisRounding
 
 Figures = dict[str, Tensor]
 _NEARLY_EQUAL = 1e-5  # the distance at which -log stops growing
@@ -46,12 +47,21 @@ class BaseObjective(nn.Module):
     def __init__(self, codec: Hyperprior, table: BaseTable, rate_weight: float) -> None:
         super().__init__()
         self.codec, self.table, self.rate_weight = codec, table, rate_weight
+        self._trellis = TrellisRounding(codec.widths[3]) if table.trellis_share else None
 
     def forward(self, x: Tensor, draw: random.Random, progress: float) -> Terms:
         """Terms for crops (n, 3, h, w) in [0, 1] at `progress`, 0 to 1, of the stage."""
         del draw
-        terms = rate_distortion(self.codec(x, progress < self.table.noisy_share), x, self.rate_weight)
+        terms = rate_distortion(self._code(x, progress), x, self.rate_weight)
         return _with_quantiles(self.codec, terms.loss, terms.figures)
+
+    def _code(self, x: Tensor, progress: float) -> Coded:
+        table = self.table
+        if self._trellis and progress >= 1 - table.trellis_share:
+            coded: Coded = self.codec(x, rounding=self._trellis)
+        else:
+            coded = self.codec(x, progress < table.noisy_share)
+        return coded
 
 
 class EntropyObjective(nn.Module):

@@ -156,7 +156,8 @@ class BaseTable(StageTable):
     """Rate-distortion training of the vanilla codec.
 
     `start` is "karhunen-loeve", "lapped", "pretrained" (CompressAI's download) or the path of a checkpoint. For
-    `noisy_share` of the budget the synthesis sees latents with uniform noise, then rounded ones.
+    `noisy_share` of the budget the synthesis sees latents with uniform noise, then rounded ones, and for the last
+    `trellis_share` those that dependent quantisation leaves, as in files (`trellis_rounding.py`).
     Networks around the hyper-latents learn `hyper_rate` times as fast. In plain transforms GDN learns `norm_rate` times
     as fast, in units of the activations (0: as all else, without units), and hidden channels whose deviation is below
     `wake` get a larger unit at the start (`norms.py`).
@@ -164,12 +165,14 @@ class BaseTable(StageTable):
 
     start: str = "karhunen-loeve"
     noisy_share: float = 0.7
+    trellis_share: float = 0.0
     hyper_rate: float = 5.0
     norm_rate: float = 0.0
     wake: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _require(0 <= self.trellis_share <= 1, "trellis_share", "0 to 1", self.trellis_share)
         _require(self.norm_rate >= 0, "norm_rate", "0 or more", self.norm_rate)
         _require(self.wake >= 0, "wake", "0 or more", self.wake)
 

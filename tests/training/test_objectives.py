@@ -115,3 +115,14 @@ def test_base_trains_with_noise_first() -> None:
 
     assert mse(0.1, 1) != mse(0.1, 2)
     assert mse(0.8, 1) == mse(0.8, 2)
+
+
+def test_base_ends_with_what_encoders_leave() -> None:
+    own, x = codec(), batch()
+
+    def mse(trellis_share: float, progress: float) -> float:
+        table = BaseTable(steps=1, noisy_share=0.0, trellis_share=trellis_share)
+        value: float = BaseObjective(own, table, LAMBDA)(x, random.Random(0), progress).figures["mse"].item()
+        return value
+
+    assert mse(0.25, 0.7) == mse(0.0, 0.7) == mse(0.0, 0.8) != mse(0.25, 0.8)
