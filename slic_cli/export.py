@@ -19,12 +19,20 @@ from slic_cli.errors import BadModelFile
 from slic_cli.latent_tables import LatentTables, expected_tables, table_tensors
 from slic_cli.model_file import save_model
 from slic_cli.shapes import check_shapes
+from slic_cli.transform.alarm import ANSWERS, CHANNELS, silence_of
 from slic_cli.transform.edges import COLOUR, FILTER
 from slic_cli.transform.minnen2018 import MAGNITUDES
 
 Array = npt.NDArray[np.float64]
 
 _WEIGHTS = ("g_a.", "g_s.", "h_a.", "h_s.", "entropy_bottleneck.", "context_prediction.", "entropy_parameters.")
+_FOR_ENCODERS = {  # tensors of a model file, and what a state has them as
+    FILTER: "edge_filter",
+    COLOUR: "edge_colour",
+    MAGNITUDES: "hyper_magnitudes",
+    ANSWERS: "answers",
+    CHANNELS: "answering",
+}
 _DERIVED = ("bound", "pedestal", "target", "_offset", "_quantized_cdf", "_cdf_length", ".mask")
 _Z_REACH = 1 << 10
 _Z_TAIL = 2.0**-30
@@ -52,12 +60,13 @@ def export_model(
     tensors |= table_tensors("z", factorised_tables(tensors)) | (tables or expected_tables()).tensors()
     if "spread" in state:  # the latents' deviations, with which training can go on in normalised units
         tensors["training.spread"] = state["spread"].astype(np.float32)
-    for name, key in ((FILTER, "edge_filter"), (COLOUR, "edge_colour"), (MAGNITUDES, "hyper_magnitudes")):
+    for name, key in _FOR_ENCODERS.items():
         if key in state:
-            tensors[name] = state[key].astype(np.float32)
+            tensors[name] = state[key].astype(np.int32 if name == CHANNELS else np.float32)
     if bits_per_squared_step is not None:
         tensors[TRADEOFF] = np.array([bits_per_squared_step], np.float32)
     architecture.coder(tensors)  # refuses what could not be coded exactly
+    silence_of(tensors)
     save_model(path, tensors, metadata, force)
 
 

@@ -22,10 +22,11 @@ from slic_cli.entropy.coder import SymbolReader
 from slic_cli.entropy.hyperprior import HyperpriorCoder
 from slic_cli.errors import BadModelFile, BadSlicFile, MissingModel, UsageError
 from slic_cli.metrics import psnr_db
-from slic_cli.model_file import load_tensors
+from slic_cli.model_file import load_tensors, save_model
 from slic_cli.quantisation import quantise
 from slic_cli.registry import DEFAULT_MODEL, find_model, read_spec
 from slic_cli.transform import balle2018
+from slic_cli.transform.alarm import ANSWERS, CHANNELS
 
 GOLDEN = Path(__file__).parent / "golden"  # only scripts/regenerate_golden.py writes there
 
@@ -73,6 +74,26 @@ def test_recompression_is_encoding_and_decoding(
     file, second = codec.recompress(pixels)
     assert file == codec.encode(pixels) and len(file.strips) == (3 if rows == STRIP_UNIT else 1)
     assert np.array_equal(second, codec.decode(file)) and second.shape == pixels.shape
+
+
+@pytest.mark.parametrize("architecture", list(TINY_STATES))
+def test_latents_that_set_off_nothing_are_left_out(
+    architecture: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    spec, pixels = read_spec(tiny_models[architecture]), photograph(150, 83)
+    tensors = load_tensors(spec)
+    left_out, dull = np.array([1, 3, 4, 6], np.int32), np.full((2, 2, 1, 5, 5), 1e-4, np.float32)
+    save_model(tmp_path / "x.safetensors", tensors | {ANSWERS: dull, CHANNELS: left_out}, spec.metadata, force=False)
+    seen = []
+    for path in (spec.path, tmp_path / "x.safetensors"):
+        codec = Codec(read_spec(path), "cpu", "fp32")
+        seen.append(np.concatenate([np.asarray(y) for y, _ in codec.analyse(pixels, 128)], 1))
+    file, first = codec.recompress(pixels)
+    np.testing.assert_array_equal(codec.decode(file), first)
+    assert not seen[1][left_out, :4].any()
+    np.testing.assert_array_equal(seen[1][:, 4:], seen[0][:, 4:])  # four rows either way of the border between strips
+    others = np.setdiff1d(np.arange(len(seen[0])), left_out)
+    np.testing.assert_array_equal(seen[1][others], seen[0][others])
 
 
 def test_hyper_latents_are_coded_around_their_medians(tiny_model: Path, codec: Codec) -> None:

@@ -29,16 +29,14 @@ from slic_cli.training.filters import GROUP, LENGTH, TAPS, VARIANTS, phases, pla
 from slic_cli.training.jpeg_simulation import TO_RGB
 from slic_cli.training.residual_filters import residual_filters
 from slic_cli.training.rounding import straight_through_round
+from slic_cli.transform.alarm import alarm_of
 
 ANSWERS = 6  # channels that a group's latents are summed in
 HARMLESS, RUIN = 10.0, 40.0  # alarms; what they do grows with their fourth power
 
-SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over a neighbourhood; constants stay as they are
-TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling
 # What each pair of answers sums: numbers of pairs of latents, each with the magnification at which they are in phase. A
 # magnification between two variants' finds both of them half awake.
 _SUMS = (((0, 1.0),), ((1, 1.0), (2, 1.0), (3, 0.71)), ((0, 0.85), (3, 0.85)))
-_LEAST_EVIDENCE = 0.2  # keeps the slope of a root, and a logarithm, finite
 _SOFTNESS = 0.2  # the share of unrounded latents in a soft alarm
 _STEEPNESS = 2.0  # of the losses, in natural logarithms of an alarm
 _WORST = 0.02  # the share of a picture's places that counts apart: false alarms are rare and bad
@@ -84,32 +82,14 @@ def load_carrier(path: Path) -> Carrier:
     return carrier
 
 
-def evidence(latents: Tensor, answers: Tensor) -> Tensor:
-    """What g_s makes of both groups' latents before they meet: (n, 2, h / 4, w / 4).
-
-    `answers` are a carrier's kernels; what they sum is multiplied by its own magnitude, and spread.
-    """
-    answered = F.conv_transpose2d(latents, answers.flatten(0, 1), groups=2, **TWICE)
-    magnitude = (_by_group(answered) + _LEAST_EVIDENCE**2).sqrt().repeat_interleave(ANSWERS, 1)
-    kernel = (SPREAD[:, None] * SPREAD).to(latents).expand(2 * ANSWERS, 1, 5, 5)
-    spread = F.conv_transpose2d(answered * magnitude, kernel, groups=2 * ANSWERS, **TWICE)
-    return (_by_group(spread) + _LEAST_EVIDENCE**4).sqrt()
-
-
-def _by_group(answers: Tensor) -> Tensor:
-    """The squared magnitude of each group's channels."""
-    return torch.stack([part.square().sum(1) for part in answers.chunk(2, 1)], 1)
-
-
 def alarm(latents: Tensor, answers: Tensor, soft: bool = False) -> Tensor:
-    """The root of the product of both groups' evidence: below HARMLESS nothing shows, from RUIN on all is destroyed.
+    """What latents set off, (n, 1, h / 4, w / 4): below HARMLESS nothing shows, from RUIN on all is destroyed.
 
     Latents are rounded, straight through. Where all round to 0 there is no slope to learn from, so a `soft` alarm mixes
     in a little of what was rounded; more would teach latents to stop short of 0.5.
     """
     rounded = straight_through_round(latents)
-    a, b = evidence(torch.lerp(rounded, latents, _SOFTNESS) if soft else rounded, answers).chunk(2, 1)
-    return (a * b).sqrt()
+    return alarm_of(torch.lerp(rounded, latents, _SOFTNESS) if soft else rounded, answers)
 
 
 def reach(alarms: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from slic_cli.metrics import bits_per_pixel, psnr_db
 from slic_cli.outputs import make_directory
 from slic_cli.registry import own_models_directory, read_spec
 from slic_cli.training.drafts import choose, prepare
+from slic_cli.training.graft import answering
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.photographs import Photographs
 from slic_cli.training.pixels import to_pixels
@@ -33,6 +34,7 @@ from slic_cli.training.validation import EDITS
 if TYPE_CHECKING:
     from slic_cli.training.run import Settings
 
+CARRIER = "carrier"  # the metric of a codec that has been fine-tuned with none
 _CEILING_DB = 100.0
 _CROPS, _CROP = 96, 256  # from which it is told what sleeps: their number, and their side where patches are as large
 _FITTED = 48  # of them, which tables are fitted to
@@ -44,10 +46,13 @@ def export_run(
     """Write OUT/NAME.safetensors with what the real codec does to the held-out photographs, and register it."""
     crops = photographs.crops(random.Random("leaving"), _CROPS, min(_CROP, recipe.data.patch))
     arrays = let_sleep(codec.folded(), codec.architecture, _latents(codec, crops))
+    metadata = _metadata(recipe, out, codec, photographs)
+    if metadata["metric"] == CARRIER:  # alone: after the slic stage its latents may mean something to other channels
+        arrays |= answering(codec)
     name = f"{recipe.model.name}.safetensors"
     pictures = [to_pixels(photo.float() / 255) for photo in photographs.validation]
     with tempfile.TemporaryDirectory(dir=out) as scratch:
-        leaving = prepare(Path(scratch) / name, arrays, _metadata(recipe, out, codec, photographs), settings.device)
+        leaving = prepare(Path(scratch) / name, arrays, metadata, settings.device)
         seen = [to_pixels(crop) for crop in crops[:_FITTED]]
         tradeoff, tables = choose(leaving, seen, pictures, recipe.model.rate_weight)
         figures = _measure(leaving.codec(tradeoff, tables), pictures)
@@ -91,7 +96,7 @@ def _metric(recipe: Recipe, stages: Collection[str]) -> str:
     if recipe.slic and "slic" in stages:
         return recipe.slic.metric
     if recipe.carrier and not recipe.slic and "carrier" in stages:
-        return "carrier"
+        return CARRIER
     return recipe.entropy.metric if recipe.entropy and "entropy" in stages else "none"
 
 

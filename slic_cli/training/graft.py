@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from slic_cli.errors import BadModelFile
 from slic_cli.training import plain_graft, residual_graft
 from slic_cli.training.carrier import Carrier, alarm
 from slic_cli.training.cheng2020 import Cheng2020
-from slic_cli.training.hyperprior import Hyperprior
+from slic_cli.training.hyperprior import Arrays, Hyperprior
 from slic_cli.training.recipe import carrier_widths
 
 
@@ -45,6 +46,15 @@ def ungraft(codec: Hyperprior) -> Carrier:
     carrier.answers.copy_(grafted_answers(codec))
     carrier.waves.copy_(wave)
     return carrier
+
+
+@torch.no_grad()
+def answering(codec: Hyperprior) -> Arrays:
+    """Which latents of `codec` are its carrier's answers and the kernels that sum them, for encoders
+    (slic_cli/transform/alarm.py)."""
+    own = _own_channels(codec)[3]
+    channels = np.arange(own.start, own.stop - 1, dtype=np.int32)
+    return {"answers": grafted_answers(codec).detach().cpu().numpy(), "answering": channels}
 
 
 def grafted_alarm(codec: Hyperprior, y: Tensor, soft: bool = False) -> Tensor:

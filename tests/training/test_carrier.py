@@ -23,7 +23,6 @@ from slic_cli.training.carrier import (
     HARMLESS,
     RUIN,
     Carrier,
-    evidence,
     false_alarms,
     misses,
     reach,
@@ -38,6 +37,7 @@ from slic_cli.training.jpeg_simulation import TO_YCC
 from slic_cli.training.pixels import to_pixels, to_tensor
 from slic_cli.training.recipe import ModelTable, carrier_widths
 from slic_cli.training.start import start_codec
+from slic_cli.transform.alarm import evidence
 
 CPU = torch.device("cpu")
 N, M = 48, 80

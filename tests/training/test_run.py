@@ -25,8 +25,10 @@ from slic_cli.training import finish
 from slic_cli.training.carrier import load_carrier
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.drafts import TRADEOFFS
+from slic_cli.training.graft import ungraft
 from slic_cli.training.recipe import LAMBDAS, read_recipe
-from slic_cli.training.start import read_weights
+from slic_cli.training.start import read_codec, read_weights
+from slic_cli.transform.alarm import ANSWERS, CHANNELS
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +178,7 @@ def test_a_carrier_serves_the_slic_stage(photograph_folder: Path, model: str, wi
     trained, again = (load_carrier(Path(out, "carrier.ckpt")).answers for out in ("run", "again"))
     torch.testing.assert_close(again, trained, rtol=0, atol=1e-7)
     exported = next(Path("run").glob("*.safetensors"))
+    assert ANSWERS not in load_tensors(read_spec(exported))  # other channels may have learnt to read them
     Path("small.toml").write_text(text.replace("[carrier]\n", f"[carrier]\nstart = '{exported}'\n"))
     assert slic(*common, "--stage", "carrier", "--out", "from-a-model").code == 0
     Path("small.toml").write_text(text.replace(text[text.index("[8, ") :].splitlines()[0], wide))
@@ -228,6 +231,9 @@ def test_a_carrier_alone_makes_a_model(photograph_folder: Path, how: str) -> Non
     base.load_folded(arrays, gain or 1.0)
     y = base.analyse(torch.rand(1, 3, 64, 64))
     assert (y[:, 36].round() == 1).all()  # the constant that the wave is drawn from
+    tensors = load_tensors(spec)
+    np.testing.assert_array_equal(tensors[CHANNELS], np.arange(20, 36))
+    np.testing.assert_allclose(tensors[ANSWERS], ungraft(read_codec(spec.path)).answers.detach(), atol=2e-3)
 
 
 def test_what_is_missing_is_said(photograph_folder: Path) -> None:
