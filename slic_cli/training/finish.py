@@ -34,7 +34,7 @@ from slic_cli.training.validation import EDITS
 if TYPE_CHECKING:
     from slic_cli.training.run import Settings
 
-CARRIER = "carrier"  # the metric of a codec that has been fine-tuned with none
+_CARRIER = "carrier"  # the metric of a codec that has been fine-tuned with none
 _CEILING_DB = 100.0
 _CROPS, _CROP = 96, 256  # from which it is told what sleeps: their number, and their side where patches are as large
 _FITTED = 48  # of them, which tables are fitted to
@@ -47,7 +47,7 @@ def export_run(
     crops = photographs.crops(random.Random("leaving"), _CROPS, min(_CROP, recipe.data.patch))
     arrays = let_sleep(codec.folded(), codec.architecture, _latents(codec, crops))
     metadata = _metadata(recipe, out, codec, photographs)
-    if metadata["metric"] == CARRIER:  # alone: after the slic stage its latents may mean something to other channels
+    if metadata["metric"] == _CARRIER:  # alone: after the slic stage its latents may mean something to other channels
         arrays |= answering(codec)
     name = f"{recipe.model.name}.safetensors"
     pictures = [to_pixels(photo.float() / 255) for photo in photographs.validation]
@@ -96,7 +96,7 @@ def _metric(recipe: Recipe, stages: Collection[str]) -> str:
     if recipe.slic and "slic" in stages:
         return recipe.slic.metric
     if recipe.carrier and not recipe.slic and "carrier" in stages:
-        return CARRIER
+        return _CARRIER
     return recipe.entropy.metric if recipe.entropy and "entropy" in stages else "none"
 
 

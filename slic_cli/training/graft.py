@@ -51,8 +51,11 @@ def ungraft(codec: Hyperprior) -> Carrier:
 @torch.no_grad()
 def answering(codec: Hyperprior) -> Arrays:
     """Which latents of `codec` are its carrier's answers and the kernels that sum them, for encoders
-    (slic_cli/transform/alarm.py)."""
+    (slic_cli/transform/alarm.py); nothing without a carrier."""
     own = _own_channels(codec)[3]
+    last = codec.net.g_a[6]
+    if last.weight[own][-1].any() or not last.bias[own][-1]:  # no constant to draw a wave from
+        return {}
     channels = np.arange(own.start, own.stop - 1, dtype=np.int32)
     return {"answers": grafted_answers(codec).detach().cpu().numpy(), "answering": channels}
 

@@ -30,14 +30,14 @@ from slic_cli.training.carrier import (
 from slic_cli.training.carrier_stage import fringed, halved, hard_places, woven
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.filters import LENGTH
-from slic_cli.training.graft import filters_of, graft, grafted_alarm, ungraft
+from slic_cli.training.graft import answering, filters_of, graft, grafted_alarm, ungraft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.initialisation import karhunen_loeve
 from slic_cli.training.jpeg_simulation import TO_YCC
 from slic_cli.training.pixels import to_pixels, to_tensor
 from slic_cli.training.recipe import ModelTable, carrier_widths
 from slic_cli.training.start import start_codec
-from slic_cli.transform.alarm import evidence
+from slic_cli.transform.alarm import alarm_of, evidence
 
 CPU = torch.device("cpu")
 N, M = 48, 80
@@ -196,6 +196,19 @@ def test_a_grafted_carrier_raises_the_same_alarm(architecture: str) -> None:
     graft(grafted, own)
     x = own.mark(to_tensor(photograph(128, 192), CPU))
     torch.testing.assert_close(grafted_alarm(grafted, grafted.analyse(x)), own(x), rtol=1e-3, atol=1e-3)
+
+
+@rough_wave
+@torch.no_grad()
+@every_architecture
+def test_encoders_are_told_which_latents_answer_and_what_sums_them(architecture: str) -> None:
+    own, grafted = carrier(architecture), codec(architecture)
+    assert answering(grafted) == {}
+    graft(grafted, own)
+    told = answering(grafted)
+    latents = grafted.analyse(own.mark(to_tensor(photograph(128, 192), CPU)))[:, told["answering"]]
+    expected = own(own.mark(to_tensor(photograph(128, 192), CPU)))
+    torch.testing.assert_close(alarm_of(latents.round(), torch.tensor(told["answers"])), expected, rtol=1e-3, atol=1e-3)
 
 
 @rough_wave
