@@ -19,8 +19,8 @@ from slic_cli.training.hyperprior import Array, Arrays
 
 # Bits that the encoder may pay for an error of a squared step.
 TRADEOFFS = (10.0, 13.0, 16.0, 20.0, 25.0, 32.0)
-_USUAL = 16.0  # tables hardly depend on it: those fitted for one tradeoff do to choose among all
-_STEPS = 256  # of a path through the trellis: longer ones find more, and leave less to do at once
+USUAL = 16.0  # tables hardly depend on it: those fitted for one tradeoff do to choose among all
+STEPS = 256  # of a path through the trellis: longer ones find more, and leave less to do at once
 _FRONT_STEPS = 32  # under a context model, which takes latents front by front
 _MOST_KINDS = 8
 _LAST = {"bmshj2018-hyperprior": "h_s.4", "mbt2018": "entropy_parameters.4", "cheng2020-anchor": "entropy_parameters.4"}
@@ -50,7 +50,7 @@ class Leaving:
 
     def analyse(self, pictures: Sequence[Pixels]) -> list[RealLatents]:
         """Their latents, which do not depend on what is looked for."""
-        codec = self.codec(_USUAL, self.expected)
+        codec = self.codec(USUAL, self.expected)
         return [strip for pixels in pictures for strip in codec.analyse(pixels, strip_rows_for(pixels.shape[1]))]
 
     def fit(self, tradeoff: float, strips: Sequence[RealLatents]) -> LatentTables:
@@ -64,7 +64,7 @@ class Leaving:
 def prepare(path: Path, arrays: Arrays, metadata: Mapping[str, str], device: str) -> Leaving:
     """For plain weights of the architecture in `metadata`; drafts are written to `path`."""
     architecture = metadata["architecture"]
-    steps = _STEPS if architecture == "bmshj2018-hyperprior" else _FRONT_STEPS
+    steps = STEPS if architecture == "bmshj2018-hyperprior" else _FRONT_STEPS
     tables = expected_tables(own_kinds(arrays, architecture), steps)
     return Leaving(path, arrays, metadata, tables, device)
 
@@ -74,9 +74,9 @@ def choose(
 ) -> tuple[float, LatentTables]:
     """The bits paid for exactness that give the least R + lambda D on `held_out`, with tables fitted to `seen`."""
     strips = leaving.analyse(seen)
-    tables = leaving.fit(_USUAL, strips)
+    tables = leaving.fit(USUAL, strips)
     best = min(TRADEOFFS, key=lambda bits: loss(leaving.codec(bits, tables), held_out, rate_weight))
-    return best, tables if best == _USUAL else leaving.fit(best, strips)
+    return best, tables if best == USUAL else leaving.fit(best, strips)
 
 
 def loss(codec: Codec, pictures: Sequence[Pixels], rate_weight: float) -> float:

@@ -11,10 +11,8 @@ from slic_cli.entropy.integer_network import ACTIVATION_BITS
 from slic_cli.entropy.latent_coder import LATENT_UNITS, TRADEOFF, Indices
 from slic_cli.entropy.trellis_coder import TrellisLatentCoder
 from slic_cli.latent_tables import expected_tables
+from slic_cli.training.drafts import STEPS, USUAL
 from slic_cli.training.hyperprior import Prior
-
-_STEPS = 256  # of a path
-_TRADEOFF = 16.0  # bits paid for an error of a squared step: what suits most models that leave
 
 
 class TrellisRounding:
@@ -25,8 +23,8 @@ class TrellisRounding:
     """
 
     def __init__(self, channels: int) -> None:
-        tensors = expected_tables(steps=_STEPS).tensors()
-        tensors |= {"g_a.6.bias": np.zeros(channels, np.float16), TRADEOFF: np.array([_TRADEOFF], np.float32)}
+        tensors = expected_tables(steps=STEPS).tensors()
+        tensors |= {"g_a.6.bias": np.zeros(channels, np.float16), TRADEOFF: np.array([USUAL], np.float32)}
         self._quantiser = _Quantiser(tensors)
 
     def __call__(self, prior: Prior, y: Tensor) -> Tensor:

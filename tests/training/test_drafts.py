@@ -170,7 +170,7 @@ def test_the_best_tradeoff_is_chosen(usual: float, leaving: Leaving, monkeypatch
     tables of its own tradeoff."""
     tradeoffs, pictures = (0.05, 4.0), [photograph(64, 64, 9)]
     monkeypatch.setattr(drafts, "TRADEOFFS", tradeoffs)
-    monkeypatch.setattr(drafts, "_USUAL", usual)
+    monkeypatch.setattr(drafts, "USUAL", usual)
     tables = leaving.fit(usual, leaving.analyse(pictures))
     for rate_weight in (0.0, 10.0):
         losses = [loss(leaving.codec(bits, tables), pictures, rate_weight) for bits in tradeoffs]
