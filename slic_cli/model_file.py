@@ -17,13 +17,26 @@ import safetensors.numpy
 
 from slic_cli.errors import BadModelFile
 from slic_cli.files import write_atomically
-from slic_cli.registry import MODEL_FORMAT, ModelSpec, read_header, weights_digest
+from slic_cli.model_difference import WITHOUT, difference, restore
+from slic_cli.registry import DIFFERS_FROM, MODEL_FORMAT, ModelSpec, find_other, read_header, weights_digest
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 def load_tensors(spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
-    """All tensors of a model, checked against its digest. Raises BadModelFile."""
+    """All tensors of a model, checked against its digest, and against that of the model it differs from, if it is kept
+    so. Raises BadModelFile, MissingModel."""
+    tensors = _load(spec)
+    if DIFFERS_FROM not in spec.metadata:
+        return tensors
+    try:
+        return restore(tensors, _load(find_other(spec)), spec.metadata)
+    except BadModelFile as error:
+        raise BadModelFile(f"{spec.path}: {error}") from error
+
+
+def _load(spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
+    """The tensors in a file."""
     header, start = read_header(spec.path)
     try:
         data = spec.path.read_bytes()
@@ -47,3 +60,15 @@ def save_model(path: Path, tensors: Tensors, metadata: Mapping[str, str], force:
     header = json.loads(draft[8 : 8 + length])
     digest = weights_digest(header, memoryview(draft)[8 + length :])
     write_atomically(path, safetensors.numpy.save(arrays, {**entries, "weights_digest": digest}), force)
+
+
+def save_difference(path: Path, spec: ModelSpec, other: ModelSpec, force: bool = False) -> None:
+    """Write the model `spec` as what differs from `other`, a whole file, which must be found wherever this one is.
+
+    Raises BadModelFile, OutputError.
+    """
+    if DIFFERS_FROM in other.metadata:
+        raise BadModelFile(f"{other.path}: expected a whole model to differ from, got one that is a difference itself")
+    own, lacking = difference(load_tensors(spec), load_tensors(other))
+    said = {key: value for key, value in spec.metadata.items() if key != WITHOUT}
+    save_model(path, own, {**said, **lacking, DIFFERS_FROM: other.digest}, force)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from slic_cli.errors import BadModelFile, MissingModel
 DEFAULT_MODEL = "balle2018-lpips-q8"
 MODELS_VARIABLE = "SLIC_MODELS"
 MODEL_FORMAT = "slic-model-1"
+DIFFERS_FROM = "differs_from"  # metadata: the digest of the whole model that a file is a difference from
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SUFFIX = ".safetensors"
 _MAX_HEADER_BYTES = 1 << 22
@@ -130,7 +131,11 @@ def _files() -> Iterator[Path]:
 
 
 def _specs(problems: list[str]) -> Iterator[ModelSpec]:
-    for path in _files():
+    return _readable(_files(), problems)
+
+
+def _readable(paths: Iterable[Path], problems: list[str]) -> Iterator[ModelSpec]:
+    for path in paths:
         try:
             yield read_spec(path)
         except BadModelFile as error:
@@ -172,4 +177,22 @@ def find_model_for(digest: str, name: str, given: str | None = None) -> ModelSpe
     got = f"{candidates[0].name} ({candidates[0].digest[:12]})" if given else "no registered model with that digest"
     raise MissingModel(
         f"expected the weights {name} ({digest[:12]}), got {got}; add it with --model or {MODELS_VARIABLE}"
+    )
+
+
+def find_other(spec: ModelSpec) -> ModelSpec:
+    """The whole model that the file of `spec` is a difference from: beside it, or any registered one.
+
+    Raises MissingModel, BadModelFile.
+    """
+    digest = spec.metadata[DIFFERS_FROM]
+    for other in (*_readable(sorted(spec.path.parent.glob(f"*{_SUFFIX}")), []), *_specs([])):
+        if other.digest == digest:
+            if DIFFERS_FROM in other.metadata:
+                raise BadModelFile(
+                    f"{spec.path}: expected to differ from a whole model, got {other.name}, a difference"
+                )
+            return other
+    raise MissingModel(
+        f"{spec.path}: expected the model that it differs from ({digest[:12]}) beside it or registered, got neither"
     )

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from slic_cli.errors import BadModelFile, OutputExists
-from slic_cli.model_file import load_tensors, save_model
-from slic_cli.registry import read_header, read_spec, weights_digest
+from slic_cli.errors import BadModelFile, MissingModel, OutputExists
+from slic_cli.model_file import load_tensors, save_difference, save_model
+from slic_cli.registry import ModelSpec, read_header, read_spec, weights_digest
 
 METADATA = {"architecture": "bmshj2018-hyperprior", "quality": "3", "metric": "dists", "note": "kept"}
 TENSORS: dict[str, npt.NDArray[Any]] = {
@@ -118,3 +118,65 @@ def test_a_digest_does_not_change_between_versions(tmp_path: Path) -> None:
     header = {"a": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}
     spec = read_spec(signed(tmp_path / "m.safetensors", header, b"\1\2"))
     assert spec.digest == "c245862d0188c7dcb5de8116d993702ac926eb6b8157e7b47c71b9ee7aed6308"
+
+
+@pytest.fixture
+def pair(model: Path) -> tuple[ModelSpec, ModelSpec]:
+    """A model, and another that is kept as what differs from it."""
+    whole = model.with_name("whole.safetensors")
+    save_model(whole, {**TENSORS, "a": np.array([7, -2], np.int32), "c": np.zeros(1, np.float32)}, METADATA)
+    kept = model.with_name("kept.safetensors")
+    save_difference(kept, read_spec(model), read_spec(whole))
+    return read_spec(kept), read_spec(whole)
+
+
+def test_a_difference_is_loaded_as_the_model_it_was(pair: tuple[ModelSpec, ModelSpec], model: Path) -> None:
+    kept, whole = pair
+    tensors = load_tensors(kept)
+    assert tensors.keys() == TENSORS.keys()
+    assert all(np.array_equal(tensors[name], array) for name, array in TENSORS.items())
+    assert kept.metadata["differs_from"] == whole.digest
+    assert (kept.metadata["note"], kept.metadata["without"]) == ("kept", "c")
+    assert kept.digest not in (whole.digest, read_spec(model).digest)
+    assert kept.path.stat().st_size < whole.path.stat().st_size + 200
+
+
+def test_a_difference_can_be_made_of_a_difference_but_not_from_one(pair: tuple[ModelSpec, ModelSpec]) -> None:
+    kept, whole = pair
+    again = kept.path.with_name("again.safetensors")
+    save_difference(again, kept, whole)
+    assert read_spec(again).digest == kept.digest
+    with pytest.raises(BadModelFile, match="whole model"):
+        save_difference(again, whole, kept, force=True)
+    save_model(again, {}, {**METADATA, "differs_from": kept.digest}, force=True)
+    with pytest.raises(BadModelFile, match="whole model"):
+        load_tensors(read_spec(again))
+
+
+def test_a_difference_is_found_a_model_beside_it_or_among_the_registered(
+    pair: tuple[ModelSpec, ModelSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, whole = pair
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    whole.path.rename(elsewhere / whole.path.name)
+    with pytest.raises(MissingModel, match=whole.digest[:12]):
+        load_tensors(kept)
+    monkeypatch.setenv("SLIC_MODELS", str(elsewhere))
+    assert load_tensors(kept).keys() == TENSORS.keys()
+
+
+def test_a_difference_from_a_damaged_model_is_refused(pair: tuple[ModelSpec, ModelSpec]) -> None:
+    kept, whole = pair
+    content = whole.path.read_bytes()
+    whole.path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BadModelFile, match="damaged"):
+        load_tensors(kept)
+
+
+def test_a_difference_that_breaks_a_rule_names_its_file(pair: tuple[ModelSpec, ModelSpec]) -> None:
+    kept, whole = pair
+    metadata = {**METADATA, "differs_from": whole.digest, "without": "nothing"}
+    save_model(kept.path, {}, metadata, force=True)
+    with pytest.raises(BadModelFile, match=r"kept\.safetensors: .*nothing"):
+        load_tensors(read_spec(kept.path))

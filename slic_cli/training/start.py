@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from slic_cli.errors import BadModelFile, MissingModel
-from slic_cli.registry import read_spec
+from slic_cli.model_file import load_tensors
+from slic_cli.registry import DIFFERS_FROM, read_spec
 from slic_cli.training.activity import activity_groups
 from slic_cli.training.checkpoint import FORMAT
 from slic_cli.training.codecs import new_codec
@@ -116,6 +117,8 @@ def _from_safetensors(path: Path) -> tuple[Arrays, float | None]:
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise BadModelFile(f"{path}: expected a safetensors file, got: {error}") from error
+    if DIFFERS_FROM in metadata:
+        arrays = load_tensors(read_spec(path))
     kept = {"spread": "training.spread", "edge_filter": FILTER, "edge_colour": COLOUR, "hyper_magnitudes": MAGNITUDES}
     for own, name in kept.items():
         if name in arrays:

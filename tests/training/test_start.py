@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from conftest import photograph, tiny_state
+from conftest import TINY_METADATA, photograph, tiny_state
 
 pytest.importorskip("compressai")
 
 from compressai.models import ScaleHyperprior
 
 from slic_cli.errors import BadModelFile, MissingModel
+from slic_cli.export import export_model
+from slic_cli.model_file import save_difference
+from slic_cli.registry import read_spec
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.pixels import to_tensor
 from slic_cli.training.recipe import ModelTable
@@ -51,6 +55,19 @@ def test_a_slic_model_keeps_its_spread(tiny_model: Path) -> None:
     codec = Hyperprior(8, 12, 4.0)
     start_codec(codec, str(tiny_model), MODEL, crops())
     np.testing.assert_allclose(codec.folded()["g_s.0.weight"], tiny_state()["g_s.0.weight"], rtol=2e-3, atol=1e-4)
+
+
+def test_a_model_kept_as_a_difference_is_a_start(tiny_model: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.safetensors"
+    export_model(whole, tiny_state(1), TINY_METADATA | {"gain": "3.5"}, force=False)
+    save_difference(tmp_path / "kept.safetensors", read_spec(whole), read_spec(tiny_model))
+    with pytest.raises(MissingModel, match="differs from"):
+        read_weights(tmp_path / "kept.safetensors")
+    shutil.copy(tiny_model, tmp_path)
+    (kept, kept_gain), (arrays, gain) = (read_weights(tmp_path / f"{name}.safetensors") for name in ("kept", "whole"))
+    assert kept.keys() == arrays.keys()
+    assert all(np.array_equal(kept[name], array) for name, array in arrays.items())
+    assert kept_gain == gain == 3.5
 
 
 def test_published_weights_need_the_network(tmp_path: Path) -> None:
