@@ -14,7 +14,15 @@ from conftest import TINY_METADATA, TINY_NAME
 
 from slic_cli.errors import BadModelFile, MissingModel
 from slic_cli.model_file import save_model
-from slic_cli.registry import DEFAULT_MODEL, find_model, find_model_for, list_models, read_header, read_spec
+from slic_cli.registry import (
+    DEFAULT_MODEL,
+    find_model,
+    find_model_for,
+    find_other,
+    list_models,
+    read_header,
+    read_spec,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +42,13 @@ def test_a_path_and_a_directory_add_models(tiny_model: Path, monkeypatch: pytest
     assert find_model(str(tiny_model)).name == TINY_NAME
     monkeypatch.setenv("SLIC_MODELS", f"{os.pathsep}{tiny_model.parent}")
     assert find_model(TINY_NAME) == find_model(TINY_NAME.upper()) == read_spec(tiny_model)
+
+
+def test_a_shipped_difference_is_shipped_with_what_it_differs_from() -> None:
+    shipped = [read_spec(path) for path in find_model(DEFAULT_MODEL).path.parent.glob("*.safetensors")]
+    differing = [spec for spec in shipped if "differs_from" in spec.metadata]
+    assert differing
+    assert all(find_other(spec) in shipped for spec in differing)
 
 
 def test_the_users_directory_goes_before_the_shipped_one(
