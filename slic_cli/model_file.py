@@ -29,8 +29,9 @@ def load_tensors(spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
     tensors = _load(spec)
     if DIFFERS_FROM not in spec.metadata:
         return tensors
+    other = _load(find_other(spec))
     try:
-        return restore(tensors, _load(find_other(spec)), spec.metadata)
+        return restore(tensors, other, spec.metadata)
     except BadModelFile as error:
         raise BadModelFile(f"{spec.path}: {error}") from error
 
