@@ -68,7 +68,7 @@ def _few_files() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def report(both_models: Path, _few_files: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Report]:
+def report(both_models: Path, _few_files: None, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Every table, on three photographs."""
     root = tmp_path_factory.mktemp("report")
     photographs = root / "kodak-like"
@@ -78,8 +78,8 @@ def report(both_models: Path, _few_files: None, tmp_path_factory: pytest.TempPat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLIC_MODELS", str(both_models))
         result = slic("evaluate", photographs, "--model", SECURED, *OPTIONS, "-o", root / "out", "--json")
-        assert result.code == 0, result.err
-        yield Report(root / "out", photographs, result)
+    assert result.code == 0, result.err
+    return Report(root / "out", photographs, result)
 
 
 @pytest.fixture

@@ -57,7 +57,10 @@ def test_a_slic_model_keeps_its_spread(tiny_model: Path) -> None:
     np.testing.assert_allclose(codec.folded()["g_s.0.weight"], tiny_state()["g_s.0.weight"], rtol=2e-3, atol=1e-4)
 
 
-def test_a_model_kept_as_a_difference_is_a_start(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_model_kept_as_a_difference_is_a_start(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIC_MODELS", str(tmp_path / "others"))
     whole = tmp_path / "whole.safetensors"
     export_model(whole, tiny_state(1), TINY_METADATA | {"gain": "3.5"}, force=False)
     save_difference(tmp_path / "kept.safetensors", read_spec(whole), read_spec(tiny_model))
