@@ -26,7 +26,9 @@ Distribution = tuple[int, Array]  # the lowest symbol, and the probabilities of 
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 128
 TAIL_DEVIATIONS = 6.2  # beyond this a Gaussian symbol is left to the escape
 STATES = 64  # of the trellis
-_UNIT = 43  # 64ths of a latent's step: both quantisers are twice as coarse, and 1.5 of these as good as a step
+# 64ths of a latent's step that a trellis counts in: both quantisers are twice as coarse, and 1.5 of these as good as a
+# step. Coarser ones cost quality and save bits.
+USUAL_UNIT = 43
 _LEAST_PAIRED = 0.5  # the deviation, in units, from which latents are quantised dependently: below, nearly all are 0
 _OWN_REACH = 15  # largest symbol of a table that channels have for themselves
 _FAITH = 16.0  # of a fit: so many symbols per alphabet's width weigh as much as what was expected
@@ -38,7 +40,7 @@ class LatentTables:
 
     `shared` are those of scale levels. `own`, int32 (M), is the table of each channel that has its own, else -1;
     `pairs`, int32 (levels), the second table of each scale level, else -1. Empty where there are none. `steps` are the
-    fewest of a path through the trellis.
+    fewest of a path through the trellis, which counts in `unit` 64ths of a latent's step.
     """
 
     distributions: tuple[Distribution, ...]
@@ -46,6 +48,7 @@ class LatentTables:
     own: Numbers
     pairs: Numbers
     steps: int
+    unit: int = USUAL_UNIT
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """What a model file holds of them."""
@@ -54,7 +57,7 @@ class LatentTables:
         if len(self.own):
             tables[OWN] = self.own
         if len(self.pairs):
-            steps, unit = (np.array([number], np.int32) for number in (self.steps, _UNIT))
+            steps, unit = (np.array([number], np.int32) for number in (self.steps, self.unit))
             tables |= {PAIRED: self.pairs, TRANSITIONS: make_transitions(STATES), STEPS: steps, UNIT: unit}
         return tables
 
@@ -64,12 +67,12 @@ def table_tensors(family: str, tables: FrequencyTables) -> dict[str, npt.NDArray
     return {f"tables.{family}.{name}": getattr(tables, name) for name in ("frequencies", "lengths", "lowest")}
 
 
-def expected_tables(own: Numbers | None = None, steps: int = 0) -> LatentTables:
-    """Gaussians; for a trellis with paths of so many `steps`, if any.
+def expected_tables(own: Numbers | None = None, steps: int = 0, unit: int = USUAL_UNIT) -> LatentTables:
+    """Gaussians; for a trellis with paths of so many `steps`, if any, in `unit` 64ths of a latent's step.
 
     `own`, int32 (M), numbers the channels that share a table of their own from 0, else -1.
     """
-    levels = scale_levels() * (LATENT_UNITS / _UNIT if steps else 1)
+    levels = scale_levels() * (LATENT_UNITS / unit if steps else 1)
     distributions = [_gaussian(float(scale), _even if steps else _whole) for scale in levels]
     pairs = np.empty(0, np.int32)
     if steps:
@@ -78,11 +81,10 @@ def expected_tables(own: Numbers | None = None, steps: int = 0) -> LatentTables:
         distributions += [_gaussian(float(scale), _odd) for scale in levels[paired]]
     shared = len(distributions)
     if own is None or own.max() < 0:
-        return LatentTables(tuple(distributions), shared, np.empty(0, np.int32), pairs, steps)
+        return LatentTables(tuple(distributions), shared, np.empty(0, np.int32), pairs, steps, unit)
     distributions += [(-_OWN_REACH, _rare())] * (int(own.max()) + 1)
-    return LatentTables(
-        tuple(distributions), shared, np.where(own < 0, -1, own + shared).astype(np.int32), pairs, steps
-    )
+    numbers = np.where(own < 0, -1, own + shared).astype(np.int32)
+    return LatentTables(tuple(distributions), shared, numbers, pairs, steps, unit)
 
 
 def fitted_tables(expected: LatentTables, counts: npt.NDArray[np.int64]) -> LatentTables:

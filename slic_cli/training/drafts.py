@@ -12,7 +12,7 @@ import numpy.typing as npt
 from slic_cli.codec import Codec, Pixels, RealLatents, strip_rows_for
 from slic_cli.container import serialise
 from slic_cli.export import export_model
-from slic_cli.latent_tables import LatentTables, expected_tables, fitted_tables
+from slic_cli.latent_tables import USUAL_UNIT, LatentTables, expected_tables, fitted_tables
 from slic_cli.metrics import bits_per_pixel
 from slic_cli.registry import read_spec
 from slic_cli.training.hyperprior import Array, Arrays
@@ -61,11 +61,11 @@ class Leaving:
         return tables
 
 
-def prepare(path: Path, arrays: Arrays, metadata: Mapping[str, str], device: str) -> Leaving:
+def prepare(path: Path, arrays: Arrays, metadata: Mapping[str, str], device: str, unit: int = USUAL_UNIT) -> Leaving:
     """For plain weights of the architecture in `metadata`; drafts are written to `path`."""
     architecture = metadata["architecture"]
     steps = STEPS if architecture == "bmshj2018-hyperprior" else _FRONT_STEPS
-    tables = expected_tables(own_kinds(arrays, architecture), steps)
+    tables = expected_tables(own_kinds(arrays, architecture), steps, unit)
     return Leaving(path, arrays, metadata, tables, device)
 
 

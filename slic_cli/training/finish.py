@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,10 @@ from slic_cli.outputs import make_directory
 from slic_cli.registry import own_models_directory, read_spec
 from slic_cli.training.drafts import choose, prepare
 from slic_cli.training.graft import answering
-from slic_cli.training.hyperprior import Hyperprior
+from slic_cli.training.hyperprior import Arrays, Hyperprior
 from slic_cli.training.photographs import Photographs
 from slic_cli.training.pixels import to_pixels
-from slic_cli.training.recipe import Recipe
+from slic_cli.training.recipe import ModelTable, Recipe
 from slic_cli.training.reporting import last_rows
 from slic_cli.training.sleeping import let_sleep
 from slic_cli.training.validation import EDITS
@@ -49,21 +49,35 @@ def export_run(
     metadata = _metadata(recipe, out, codec, photographs)
     if metadata["metric"] == _CARRIER:  # alone: after the slic stage its latents may mean something to other channels
         arrays |= answering(codec)
-    name = f"{recipe.model.name}.safetensors"
-    pictures = [to_pixels(photo.float() / 255) for photo in photographs.validation]
-    with tempfile.TemporaryDirectory(dir=out) as scratch:
-        leaving = prepare(Path(scratch) / name, arrays, metadata, settings.device)
-        seen = [to_pixels(crop) for crop in crops[:_FITTED]]
-        tradeoff, tables = choose(leaving, seen, pictures, recipe.model.rate_weight)
-        figures = _measure(leaving.codec(tradeoff, tables), pictures)
-    path = out / name
-    leaving.write(path, tradeoff, tables, {key: f"{value:.3f}" for key, value in figures.items()})
+    path = out / f"{recipe.model.name}.safetensors"
+    figures = leave(path, arrays, metadata, recipe.model, crops, photographs.validation, settings.device)
     spec = read_spec(path)
     record = {"model": spec.name, "path": str(path), "digest": spec.digest, **figures}
     if settings.register:
         record["registered"] = str(_register(path, settings.force or settings.resume))
     console.log(f"{path}: {', '.join(f'{key} {value:.2f}' for key, value in figures.items())}")
     return record
+
+
+def leave(
+    path: Path,
+    arrays: Arrays,
+    metadata: Mapping[str, str],
+    model: ModelTable,
+    crops: Tensor,
+    held_out: Sequence[Tensor],
+    device: str,
+) -> dict[str, float]:
+    """Write a model file of plain weights, with tables fitted to half of `crops`, floats in [0, 1]; what the codec does
+    to the `held_out` photographs, uint8 (3, h, w)."""
+    pictures = [to_pixels(photo.float() / 255) for photo in held_out]
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        leaving = prepare(Path(scratch) / path.name, arrays, metadata, device, model.unit)
+        seen = [to_pixels(crop) for crop in crops[:_FITTED]]
+        tradeoff, tables = choose(leaving, seen, pictures, model.rate_weight)
+        figures = _measure(leaving.codec(tradeoff, tables), pictures)
+    leaving.write(path, tradeoff, tables, {key: f"{value:.3f}" for key, value in figures.items()})
+    return figures
 
 
 @torch.no_grad()

@@ -18,7 +18,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+from slic_cli.entropy.latent_coder import LATENT_UNITS
 from slic_cli.errors import UsageError
+from slic_cli.latent_tables import USUAL_UNIT
 from slic_cli.registry import NAME_PATTERN
 from slic_cli.training.carrier_edits import CARRIER_EDITS
 from slic_cli.training.distances import DISTANCES, TAUS
@@ -48,7 +50,8 @@ class ModelTable:
     `distortion_weight` gives it: the weight of 255^2 MSE beside bits per pixel.
 
     `widths`, at most (N, N, N, M), are the channels in use after the four analysis convolutions, all of them if empty.
-    Those of cheng2020-anchor, which has M = N, are on the grids of 1/2, 1/4, 1/8 and 1/16 of the picture's.
+    Those of cheng2020-anchor, which has M = N, are on the grids of 1/2, 1/4, 1/8 and 1/16 of the picture's. `unit` is
+    what the model's trellis counts in, in 64ths of a latent's step: more of them, fewer bits and less quality.
     """
 
     name: str
@@ -58,6 +61,7 @@ class ModelTable:
     m: int = 320
     widths: tuple[int, ...] = ()
     distortion_weight: float | None = None
+    unit: int = USUAL_UNIT
 
     def __post_init__(self) -> None:
         _require(bool(NAME_PATTERN.fullmatch(self.name)), "name", "a-z, 0-9, '.', '_', '-'", self.name)
@@ -69,6 +73,7 @@ class ModelTable:
         most = (self.n, self.n, self.n, self.m)
         fitting = len(self.widths) == 4 and all(3 < width <= top for width, top in zip(self.widths, most, strict=True))
         _require(not self.widths or fitting, "widths", f"four numbers from 4 to {most}", self.widths)
+        _require(1 <= self.unit <= LATENT_UNITS, "unit", f"1 to {LATENT_UNITS}", self.unit)
         if self.architecture == _RESIDUAL:
             _require(self.n == self.m, "n and m", f"equal numbers for {_RESIDUAL}", (self.n, self.m))
 
