@@ -25,7 +25,7 @@ Distribution = tuple[int, Array]  # the lowest symbol, and the probabilities of 
 
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 128
 TAIL_DEVIATIONS = 6.2  # beyond this a Gaussian symbol is left to the escape
-STATES = 64  # of the trellis
+STATES = 128  # of the trellis
 # 64ths of a latent's step that a trellis counts in: both quantisers are twice as coarse, and 1.5 of these as good as a
 # step. Coarser ones cost quality and save bits.
 USUAL_UNIT = 43

@@ -19,7 +19,15 @@ from slic_cli.errors import BadModelFile
 
 MAX_STATES = 256
 # Parity checks h0 and h1 of Ungerboeck's codes for amplitude modulation (IEEE Trans. IT-28, 1982, table I), by states.
-_CODES = {4: (0o5, 0o2), 8: (0o13, 0o4), 16: (0o23, 0o4), 32: (0o45, 0o10), 64: (0o103, 0o24)}
+_CODES = {
+    4: (0o5, 0o2),
+    8: (0o13, 0o4),
+    16: (0o23, 0o4),
+    32: (0o45, 0o10),
+    64: (0o103, 0o24),
+    128: (0o235, 0o126),
+    256: (0o515, 0o362),
+}
 _LARGEST = 32000.0  # units of what is quantised: symbols, and what they stand for, have 16 bits
 _NEVER = 1e30
 
