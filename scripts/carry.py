@@ -33,13 +33,18 @@ def main() -> None:
     parser.add_argument("carrier", help="carrier.ckpt, or a model")
     parser.add_argument("target", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="training photographs")
+    parser.add_argument("--levels", type=float, help="the wave's, where not the carrier's own")
     parser.add_argument("--unit", type=int, default=USUAL_UNIT, help="as in a recipe's [model]")
+    parser.add_argument("--distortion-weight", type=float, help="as in a recipe's [model]")
     given = parser.parse_args()
     model = find_model(given.model)
     carrier = load_carrier(Path(given.carrier)) if given.carrier.endswith(".ckpt") else _own(given.carrier)
+    carrier.levels = given.levels or carrier.levels
     arrays = recarry(model.path, carrier)
     n, m = arrays["g_a.6.weight"].shape[1::-1]
-    table = ModelTable(model.name, model.quality, model.architecture, n, m, unit=given.unit)
+    table = ModelTable(
+        model.name, model.quality, model.architecture, n, m, distortion_weight=given.distortion_weight, unit=given.unit
+    )
     photographs = read_photographs(given.data, DataTable(patch=_CROP), torch.device("cpu"))
     crops = photographs.crops(random.Random("leaving"), _CROPS, _CROP)
     said = {key: value for key, value in model.metadata.items() if key in _KEPT}

@@ -18,7 +18,7 @@ from slic_cli.registry import read_spec
 from slic_cli.training.hyperprior import Array, Arrays
 
 # Bits that the encoder may pay for an error of a squared step.
-TRADEOFFS = (10.0, 13.0, 16.0, 20.0, 25.0, 32.0)
+TRADEOFFS = (8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 32.0)
 USUAL = 16.0  # tables hardly depend on it: those fitted for one tradeoff do to choose among all
 STEPS = 256  # of a path through the trellis: longer ones find more, and leave less to do at once
 _FRONT_STEPS = 32  # under a context model, which takes latents front by front
