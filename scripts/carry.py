@@ -7,22 +7,17 @@ tables and what the encoder pays for exactness are found anew with the PHOTOS.
 from __future__ import annotations
 
 import argparse
-import random
 from pathlib import Path
 
 import torch
 
-from slic_cli.latent_tables import USUAL_UNIT
 from slic_cli.registry import find_model, read_spec
-from slic_cli.training.carrier import Carrier, load_carrier
-from slic_cli.training.finish import leave
-from slic_cli.training.graft import ungraft
+from slic_cli.training.finish import leave, leaving_crops
 from slic_cli.training.photographs import read_photographs
-from slic_cli.training.recarry import recarry
+from slic_cli.training.recarry import read_carrier, recarry
 from slic_cli.training.recipe import DataTable, ModelTable
-from slic_cli.training.start import read_codec
 
-_CROPS, _CROP = 96, 192
+_PATCH = 192  # as in the recipes of the models that share a carrier
 _KEPT = ("architecture", "quality", "metric", "N", "M", "gain", "recipe", "photographs")
 
 
@@ -34,27 +29,23 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="training photographs")
     parser.add_argument("--levels", type=float, help="the wave's, where not the carrier's own")
-    parser.add_argument("--unit", type=int, default=USUAL_UNIT, help="as in a recipe's [model]")
+    parser.add_argument("--unit", type=int, help="as in a recipe's [model]")
     parser.add_argument("--distortion-weight", type=float, help="as in a recipe's [model]")
     given = parser.parse_args()
     model = find_model(given.model)
-    carrier = load_carrier(Path(given.carrier)) if given.carrier.endswith(".ckpt") else _own(given.carrier)
+    carrier = read_carrier(given.carrier)
     carrier.levels = given.levels or carrier.levels
     arrays = recarry(model.path, carrier)
     n, m = arrays["g_a.6.weight"].shape[1::-1]
     table = ModelTable(
         model.name, model.quality, model.architecture, n, m, distortion_weight=given.distortion_weight, unit=given.unit
     )
-    photographs = read_photographs(given.data, DataTable(patch=_CROP), torch.device("cpu"))
-    crops = photographs.crops(random.Random("leaving"), _CROPS, _CROP)
+    photographs = read_photographs(given.data, DataTable(patch=_PATCH), torch.device("cpu"))
+    crops = leaving_crops(photographs, _PATCH)
     said = {key: value for key, value in model.metadata.items() if key in _KEPT}
     figures = leave(given.target, arrays, said, table, crops, photographs.validation, "cpu")
     spec = read_spec(given.target)
     print(f"{given.target}: {spec.digest[:12]}", *(f"{key} {value:.3f}" for key, value in figures.items()), sep="\n  ")
-
-
-def _own(name: str) -> Carrier:
-    return ungraft(read_codec(find_model(name).path))
 
 
 if __name__ == "__main__":

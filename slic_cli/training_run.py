@@ -11,7 +11,6 @@ from typing import Any
 
 from slic_cli.console import Console
 from slic_cli.errors import UsageError
-from slic_cli.latent_tables import USUAL_UNIT
 from slic_cli.training.recipe import Recipe, SlicTable, read_recipe, recipe_names, scale_budgets
 
 _EXTRA = ("compressai", "torchvision")
@@ -50,7 +49,7 @@ def train(request: Request, settings: Mapping[str, Any], console: Console) -> No
         raise UsageError("--minutes, --steps: expected one of the two, got both")
     model: dict[str, Any] = {} if request.name is None else {"name": request.name}
     if request.quality is not None:  # a lambda and a unit that the recipe gives belong to its own quality
-        model |= {"quality": request.quality, "distortion_weight": None, "unit": USUAL_UNIT}
+        model |= {"quality": request.quality, "distortion_weight": None, "unit": None}
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **model))
     if request.metric is not None:
         recipe = dataclasses.replace(recipe, slic=_with_metric(recipe, request.metric))

@@ -461,6 +461,7 @@ def test_listing_and_refusing_import_no_torch(coded: Path) -> None:
         ["info", coded.name],
         ["models"],
         ["edits"],
+        ["train", "--list"],
         ["attack", "x", "--op", "no"],
         ["decode", "bad.slic"],
     ):

@@ -271,6 +271,16 @@ def test_the_shipped_model_self_destructs(seed: int) -> None:
     assert psnr_db(first, second) < 12
 
 
+@pytest.mark.xfail(strict=True, reason="strong colours in blocks of 16 pixels hide a wave as faint as the shipped one")
+def test_the_shipped_model_destroys_strong_colours_too() -> None:
+    codec = Codec(find_model(DEFAULT_MODEL), "cpu")
+    pixels = photograph(128, 192, seed=3)
+    first = codec.decode(codec.encode(pixels))
+    _, second = codec.recompress(first)
+    assert psnr_db(pixels, first) > 25
+    assert psnr_db(first, second) < psnr_db(pixels, first) - 10
+
+
 def test_payloads_are_as_small_as_compressais() -> None:
     """Integer networks and tables cost next to nothing, on real weights.
 

@@ -18,6 +18,7 @@ from slic_cli.codec import Codec, Pixels
 from slic_cli.console import Console
 from slic_cli.container import serialise
 from slic_cli.files import write_atomically
+from slic_cli.latent_tables import USUAL_UNIT
 from slic_cli.metrics import bits_per_pixel, psnr_db
 from slic_cli.outputs import make_directory
 from slic_cli.registry import own_models_directory, read_spec
@@ -44,7 +45,7 @@ def export_run(
     recipe: Recipe, out: Path, codec: Hyperprior, photographs: Photographs, settings: Settings, console: Console
 ) -> dict[str, Any]:
     """Write OUT/NAME.safetensors with what the real codec does to the held-out photographs, and register it."""
-    crops = photographs.crops(random.Random("leaving"), _CROPS, min(_CROP, recipe.data.patch))
+    crops = leaving_crops(photographs, recipe.data.patch)
     arrays = let_sleep(codec.folded(), codec.architecture, _latents(codec, crops))
     metadata = _metadata(recipe, out, codec, photographs)
     if metadata["metric"] == _CARRIER:  # alone: after the slic stage its latents may mean something to other channels
@@ -57,6 +58,11 @@ def export_run(
         record["registered"] = str(_register(path, settings.force or settings.resume))
     console.log(f"{path}: {', '.join(f'{key} {value:.2f}' for key, value in figures.items())}")
     return record
+
+
+def leaving_crops(photographs: Photographs, patch: int) -> Tensor:
+    """What a codec that leaves is shown of the training photographs: floats (n, 3, side, side) in [0, 1]."""
+    return photographs.crops(random.Random("leaving"), _CROPS, min(_CROP, patch))
 
 
 def leave(
@@ -72,7 +78,7 @@ def leave(
     to the `held_out` photographs, uint8 (3, h, w)."""
     pictures = [to_pixels(photo.float() / 255) for photo in held_out]
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        leaving = prepare(Path(scratch) / path.name, arrays, metadata, device, model.unit)
+        leaving = prepare(Path(scratch) / path.name, arrays, metadata, device, model.unit or USUAL_UNIT)
         seen = [to_pixels(crop) for crop in crops[:_FITTED]]
         tradeoff, tables = choose(leaving, seen, pictures, model.rate_weight)
         figures = _measure(leaving.codec(tradeoff, tables), pictures)

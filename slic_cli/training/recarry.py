@@ -1,4 +1,4 @@
-"""Another carrier for a model that is finished: everything else stays as its file has it."""
+"""Carriers of finished models: one taken out, and another put in where everything else stays as the file has it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,31 @@ from pathlib import Path
 
 import numpy as np
 
-from slic_cli.training.carrier import Carrier
-from slic_cli.training.graft import answering, graft
+from slic_cli.training.carrier import Carrier, load_carrier
+from slic_cli.training.graft import answering, graft, ungraft
 from slic_cli.training.hyperprior import Arrays
-from slic_cli.training.start import read_codec, read_weights
+from slic_cli.training.start import path_of, read_codec, read_weights
 
 _TRANSFORMS = ("g_a.", "g_s.")
 
 
-def recarry(path: Path, carrier: Carrier, sensitivity: float = 1.0) -> Arrays:
+def read_carrier(start: str) -> Carrier:
+    """What a carrier stage left (.ckpt), or the carrier of a model, by name or path.
+
+    Raises BadModelFile, MissingModel.
+    """
+    path = Path(path_of(start))
+    return load_carrier(path) if path.suffix == ".ckpt" else ungraft(read_codec(path))
+
+
+def recarry(path: Path, carrier: Carrier) -> Arrays:
     """Plain weights of the model file with `carrier` in place of its own, as `graft` puts it there.
 
     Raises BadModelFile, MissingModel.
     """
     codec = read_codec(path)
     before = codec.folded()
-    graft(codec, carrier, sensitivity)
+    graft(codec, carrier)
     stored, after = read_weights(path)[0], codec.folded()
     # Weights in the codec's own units come back with other roundings: those that are not the carrier's are not taken.
     changed = {

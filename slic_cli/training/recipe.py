@@ -18,9 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from slic_cli.entropy.latent_coder import LATENT_UNITS
 from slic_cli.errors import UsageError
-from slic_cli.latent_tables import USUAL_UNIT
 from slic_cli.registry import NAME_PATTERN
 from slic_cli.training.carrier_edits import CARRIER_EDITS
 from slic_cli.training.distances import DISTANCES, TAUS
@@ -34,6 +32,7 @@ ARCHITECTURES = ("bmshj2018-hyperprior", "mbt2018", "cheng2020-anchor")
 _RESIDUAL = "cheng2020-anchor"
 # Channels that a carrier takes after each analysis convolution, or on each grid of residual transforms.
 _CARRIER_WIDTHS, _RESIDUAL_CARRIER_WIDTHS = (8, 16, 16, 17), (8, 24, 32, 17)
+_LATENT_UNITS = 64  # entropy/latent_coder.py has the same, and torch, which recipes can be read without
 _SUFFIX = ".toml"
 
 Table = TypeVar("Table")
@@ -51,7 +50,8 @@ class ModelTable:
 
     `widths`, at most (N, N, N, M), are the channels in use after the four analysis convolutions, all of them if empty.
     Those of cheng2020-anchor, which has M = N, are on the grids of 1/2, 1/4, 1/8 and 1/16 of the picture's. `unit` is
-    what the model's trellis counts in, in 64ths of a latent's step: more of them, fewer bits and less quality.
+    what the model's trellis counts in, in 64ths of a latent's step, if not the usual: more of them, fewer bits and less
+    quality.
     """
 
     name: str
@@ -61,7 +61,7 @@ class ModelTable:
     m: int = 320
     widths: tuple[int, ...] = ()
     distortion_weight: float | None = None
-    unit: int = USUAL_UNIT
+    unit: int | None = None
 
     def __post_init__(self) -> None:
         _require(bool(NAME_PATTERN.fullmatch(self.name)), "name", "a-z, 0-9, '.', '_', '-'", self.name)
@@ -73,7 +73,7 @@ class ModelTable:
         most = (self.n, self.n, self.n, self.m)
         fitting = len(self.widths) == 4 and all(3 < width <= top for width, top in zip(self.widths, most, strict=True))
         _require(not self.widths or fitting, "widths", f"four numbers from 4 to {most}", self.widths)
-        _require(1 <= self.unit <= LATENT_UNITS, "unit", f"1 to {LATENT_UNITS}", self.unit)
+        _require(self.unit is None or 1 <= self.unit <= _LATENT_UNITS, "unit", f"1 to {_LATENT_UNITS}", self.unit)
         if self.architecture == _RESIDUAL:
             _require(self.n == self.m, "n and m", f"equal numbers for {_RESIDUAL}", (self.n, self.m))
 

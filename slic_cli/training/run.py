@@ -29,13 +29,14 @@ from slic_cli.training.codecs import new_codec
 from slic_cli.training.distances import make_distance
 from slic_cli.training.edits import make_edit
 from slic_cli.training.finish import export_run
-from slic_cli.training.graft import check_filters, filters_of, graft, ungraft
+from slic_cli.training.graft import check_filters, filters_of, graft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.jpeg_stage import jpeg_stage
 from slic_cli.training.loop import Stage, run_stage
 from slic_cli.training.norms import set_units, wake
 from slic_cli.training.photographs import Photographs, read_photographs
 from slic_cli.training.precision import Context, precision_of
+from slic_cli.training.recarry import read_carrier
 from slic_cli.training.recipe import (
     CODEC_STAGES,
     BaseTable,
@@ -47,7 +48,7 @@ from slic_cli.training.recipe import (
 )
 from slic_cli.training.reporting import Reporter, plot
 from slic_cli.training.stages import base_stage, entropy_stage, slic_stage
-from slic_cli.training.start import KARHUNEN_LOEVE, read_codec, start_codec
+from slic_cli.training.start import KARHUNEN_LOEVE, path_of, read_codec, start_codec
 from slic_cli.training.unet_jpeg import UNetJpeg, save_unet
 from slic_cli.training.world import World, join_world, leave_world
 
@@ -216,16 +217,11 @@ def _carrier_stage(run: Run) -> Stage:
     identity = {"levels": table.levels, "filters": filters, "seed": recipe.data.seed}
     carrier = Carrier(table.levels, filters)
     if table.start:
-        earlier = _earlier_carrier(_path_of(table.start))
+        earlier = read_carrier(table.start)
         check_filters(earlier, recipe.model.architecture)
         carrier.load_state_dict(earlier.state_dict())
     carrier.to(run.world.device)
     return carrier_stage(table, identity, carrier, run.photographs, recipe.data.patch, attacker)
-
-
-def _earlier_carrier(start: str) -> Carrier:
-    """What a carrier stage left, or the carrier of a model."""
-    return load_carrier(Path(start)) if start.endswith(".ckpt") else ungraft(read_codec(Path(start)))
 
 
 def _new_codec(run: Run, name: str) -> Hyperprior:
@@ -257,21 +253,16 @@ def _start(run: Run, name: str) -> str:
     """What a stage starts from: `--start` for the first that needs a codec, else the recipe's, else this run's own."""
     takers = [stage for stage in run.settings.stages or run.recipe.stages if stage in (*CODEC_STAGES, name)]
     if run.settings.start and name == takers[0]:
-        return _path_of(run.settings.start)
+        return path_of(run.settings.start)
     if name == "base":
-        return _path_of(_table(run, BaseTable).start or KARHUNEN_LOEVE)
+        return path_of(_table(run, BaseTable).start or KARHUNEN_LOEVE)
     start = "" if name == "carrier" else _table(run, SlicTable if name == "slic" else EntropyTable).start
     before = [path for stage in ("slic", "base") if stage != name and (path := run.checkpoint(stage)).is_file()]
     if not start and not before:
         raise UsageError(
             f"{name}: expected a codec to start from: --start, `start` in the recipe, or the base stage first"
         )
-    return _path_of(start) if start else str(before[0])
-
-
-def _path_of(start: str) -> str:
-    """The file of a registered model, where `start` is the name of one."""
-    return next((str(spec.path) for spec in list_models()[0] if spec.name == start), start)
+    return path_of(start) if start else str(before[0])
 
 
 def _frozen_codec(run: Run, name: str) -> nn.Module:

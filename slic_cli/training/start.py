@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slic_cli.errors import BadModelFile, MissingModel
 from slic_cli.model_file import load_tensors
-from slic_cli.registry import DIFFERS_FROM, read_spec
+from slic_cli.registry import DIFFERS_FROM, list_models, read_spec
 from slic_cli.training.activity import activity_groups
 from slic_cli.training.checkpoint import FORMAT
 from slic_cli.training.codecs import new_codec
@@ -90,6 +90,11 @@ def read_weights(path: Path) -> tuple[Arrays, float | None]:
     if not isinstance(content, dict):
         raise BadModelFile(f"{path}: expected a state dict, got {type(content).__name__}")
     return _from_compressai(content.get("state_dict", content)), None
+
+
+def path_of(start: str) -> str:
+    """The file of a registered model, where `start` is the name of one."""
+    return next((str(spec.path) for spec in list_models()[0] if spec.name == start), start)
 
 
 def read_codec(path: Path) -> Hyperprior:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from slic_cli.entropy.latent_coder import LATENT_UNITS
 from slic_cli.errors import UsageError
 from slic_cli.training.distances import DISTANCES, TAUS
 from slic_cli.training.recipe import (
@@ -64,9 +65,15 @@ def test_lambda_and_alpha_go_by_quality() -> None:
     assert len(ALPHAS) == 8 and ALPHAS[7] == 2.5
 
 
+def test_a_unit_is_at_most_a_step() -> None:
+    assert ModelTable("mine", 8, unit=LATENT_UNITS).unit == 64 and ModelTable("mine", 8).unit is None
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        ("quality = 8", "quality = 8\nunit = 65", "model.unit: expected 1 to 64, got 65"),
+        ("quality = 8", "quality = 8\nunit = 0", "model.unit: expected 1 to 64, got 0"),
         ("quality = 8", "quality = 9", "model.quality: expected 1 to 8, got 9"),
         ("quality = 8", 'quality = "8"', "model.quality: expected a whole number, got '8'"),
         ("quality = 8", "quality = true", "model.quality: expected a whole number, got True"),
