@@ -165,7 +165,7 @@ class BaseTable(StageTable):
     `trellis_share` those that dependent quantisation leaves, as in files (`trellis_rounding.py`).
     Networks around the hyper-latents learn `hyper_rate` times as fast. In plain transforms GDN learns `norm_rate` times
     as fast, in units of the activations (0: as all else, without units), and hidden channels whose deviation is below
-    `wake` get a larger unit at the start (`norms.py`).
+    `wake` get a larger unit at the start (`norms.py`). Weights whose names begin with one of `frozen` stay as they are.
     """
 
     start: str = "karhunen-loeve"
@@ -174,6 +174,7 @@ class BaseTable(StageTable):
     hyper_rate: float = 5.0
     norm_rate: float = 0.0
     wake: float = 0.0
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -396,12 +397,12 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
 
 
 def _convert_list(kind: Any, value: Any, key: str) -> tuple[Any, ...]:
-    """tuple[int, int] is an ordered range, tuple[int, ...] and tuple[float, ...] are lists, tuple[Mapping, ...] tables
-    for others to check."""
+    """tuple[int, int] is an ordered range, tuple[int, ...], tuple[float, ...] and tuple[str, ...] are lists,
+    tuple[Mapping, ...] tables for others to check."""
     parts = typing.get_args(kind)
     _require(isinstance(value, list), key, "a list", value)
-    if parts == (float, ...):
-        return tuple(_convert(float, item, key) for item in value)
+    if parts in ((float, ...), (str, ...)):
+        return tuple(_convert(parts[0], item, key) for item in value)
     if parts == (int, ...):
         _require(all(type(item) is int for item in value), key, "a list of whole numbers", value)
     elif parts[-1] is Ellipsis:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from slic_cli.errors import UsageError
 from slic_cli.training.attacker import Attacker
 from slic_cli.training.edits import make_edit
 from slic_cli.training.hyperprior import Hyperprior
@@ -85,9 +86,10 @@ def identity_of(model: ModelTable, widths: Sequence[int], seed: int, gain: float
 
 
 def base_stage(recipe: Recipe, codec: Hyperprior, photographs: Photographs, context: Context) -> CodecStage:
-    """Rate-distortion training of the vanilla codec."""
+    """Rate-distortion training of the vanilla codec. Raises UsageError for frozen weights that it has not."""
     table = recipe.base or BaseTable(minutes=1.0)
     rate_weight = recipe.model.rate_weight
+    _freeze(codec.net, table.frozen)
     return CodecStage(
         "base",
         table,
@@ -148,6 +150,18 @@ def entropy_stage(
         table.hyper_rate,
         partial(validate, codec, photographs.validation, recipe.model.rate_weight, context),
     )
+
+
+def _freeze(net: nn.Module, frozen: Sequence[str]) -> None:
+    """Leave the parameters whose names begin with one of `frozen` out of training. Raises UsageError for what none
+    begins with."""
+    parameters = dict(net.named_parameters())
+    for start in frozen:
+        if not any(name.startswith(start) for name in parameters):
+            parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in parameters))
+            raise UsageError(f"base.frozen: expected beginnings of weights in {parts}, got {start!r}")
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(not name.startswith(tuple(frozen)))
 
 
 def _with_unet(edit: Mapping[str, Any], unet: Path) -> Mapping[str, Any]:

@@ -86,6 +86,7 @@ def test_a_unit_is_at_most_a_step() -> None:
         ("minutes = 30", "minutes = 30\nsteps = 3", "base.minutes, steps: expected one of the two"),
         ("minutes = 30", "minutes = 30\nnorm_rate = -1", "base.norm_rate: expected 0 or more, got -1.0"),
         ("minutes = 30", "minutes = 30\nwake = -1", "base.wake: expected 0 or more, got -1.0"),
+        ("minutes = 30", "minutes = 30\nfrozen = [3]", "base.frozen: expected a text, got 3"),
         ("[base]", "[data]\nscales = [1, 5]\n[base]", "data.scales: expected numbers above 0, up to 4, got (1.0, 5.0)"),
         ("[base]", "[data]\nscales = []\n[base]", "data.scales: expected numbers above 0, up to 4, got ()"),
         ("minutes = 30", "", "base.minutes, steps: expected one of the two"),

@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("compressai")
 
+from slic_cli.errors import UsageError
 from slic_cli.training.hyperprior import Hyperprior
 from slic_cli.training.photographs import Photographs
 from slic_cli.training.recipe import BaseTable, EntropyTable, ModelTable, Recipe
@@ -42,6 +43,18 @@ def test_every_weight_has_the_pace_of_its_kind() -> None:
 def test_frozen_weights_are_in_no_group() -> None:
     recipe = Recipe(ModelTable("mine", 8), entropy=EntropyTable(steps=1))
     assert not [name for name in rates_of(recipe, Hyperprior(8, 12)) if name.startswith("g_")]
+
+
+def test_a_base_leaves_out_what_a_recipe_freezes() -> None:
+    def learning(*frozen: str) -> set[str]:
+        base = BaseTable(steps=1, frozen=frozen)
+        return set(rates_of(Recipe(ModelTable("mine", 8), base=base), Hyperprior(8, 12)))
+
+    assert learning("h_s", "g_a.6.bias") == {
+        name for name in learning() if not name.startswith("h_s") and name != "g_a.6.bias"
+    }
+    with pytest.raises(UsageError, match=r"base\.frozen: expected beginnings of weights in entropy_bottleneck, g_a, .*, got 'g_x'"):
+        learning("g_x")
 
 
 def test_norms_that_learn_fast_move_further() -> None:
