@@ -19,7 +19,7 @@ from slic_cli.errors import BadModelFile
 from slic_cli.latent_tables import LatentTables, expected_tables, table_tensors
 from slic_cli.model_file import save_model
 from slic_cli.shapes import check_shapes
-from slic_cli.transform.alarm import ANSWERS, CHANNELS, silence_of
+from slic_cli.transform.alarm import ANSWERS, CHANCE, CHANNELS, silence_of
 from slic_cli.transform.edges import COLOUR, FILTER
 from slic_cli.transform.minnen2018 import MAGNITUDES
 
@@ -32,6 +32,7 @@ _FOR_ENCODERS = {  # tensors of a model file, and what a state has them as
     MAGNITUDES: "hyper_magnitudes",
     ANSWERS: "answers",
     CHANNELS: "answering",
+    CHANCE: "chance",
 }
 _DERIVED = ("bound", "pedestal", "target", "_offset", "_quantized_cdf", "_cdf_length", ".mask")
 _Z_REACH = 1 << 10

@@ -29,10 +29,9 @@ from slic_cli.training.filters import GROUP, LENGTH, TAPS, VARIANTS, phases, pla
 from slic_cli.training.jpeg_simulation import TO_RGB
 from slic_cli.training.residual_filters import residual_filters
 from slic_cli.training.rounding import straight_through_round
-from slic_cli.transform.alarm import alarm_of
+from slic_cli.transform.alarm import HARMLESS, RUIN, alarm_of
 
 ANSWERS = 6  # channels that a group's latents are summed in
-HARMLESS, RUIN = 10.0, 40.0  # alarms; what they do grows with their fourth power
 
 # What each pair of answers sums: numbers of pairs of latents, each with the magnification at which they are in phase. A
 # magnification between two variants' finds both of them half awake.

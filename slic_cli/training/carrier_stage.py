@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from slic_cli.attacks import parse_attack
 from slic_cli.training.attacker import Attacker
-from slic_cli.training.carrier import HARMLESS, RUIN, Carrier, false_alarms, misses, reach
+from slic_cli.training.carrier import Carrier, false_alarms, misses, reach
 from slic_cli.training.jpeg_simulation import TO_RGB, TO_YCC, mix_channels
 from slic_cli.training.objectives import Terms
 from slic_cli.training.photographs import Photographs, Place
@@ -26,6 +26,7 @@ from slic_cli.training.pixels import Pixels, to_pixels, to_tensor
 from slic_cli.training.recipe import CarrierTable
 from slic_cli.training.rounding import to_eight_bits
 from slic_cli.training.validation import Validation
+from slic_cli.transform.alarm import HARMLESS, RUIN
 
 _SHOWN = ("crop-grid", "blur:radius=2", "affine", "jpeg:quality=75", "resize", "webp")
 _DESTROYED = 0.8 * RUIN  # from here on hardly a pixel is left

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slic_cli.training.carrier import ANSWERS, RUIN
+from slic_cli.training.carrier import ANSWERS
 from slic_cli.training.filters import GROUP, LENGTH
-from slic_cli.transform.alarm import SPREAD, TWICE
+from slic_cli.transform.alarm import RUIN, SPREAD, TWICE
 
 Ends = tuple[slice, slice]  # channels that a kernel reads, and that it writes
 

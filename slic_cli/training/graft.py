@@ -15,6 +15,8 @@ from slic_cli.training.cheng2020 import Cheng2020
 from slic_cli.training.hyperprior import Arrays, Hyperprior
 from slic_cli.training.recipe import carrier_widths
 
+_CHANCE = 0.05  # pictures with fewer places that a carrier damages are not destroyed anyway
+
 
 @torch.no_grad()
 def graft(codec: Hyperprior, carrier: Carrier, sensitivity: float = 1.0) -> None:
@@ -50,14 +52,15 @@ def ungraft(codec: Hyperprior) -> Carrier:
 
 @torch.no_grad()
 def answering(codec: Hyperprior) -> Arrays:
-    """Which latents of `codec` are its carrier's answers and the kernels that sum them, for encoders
-    (slic_cli/transform/alarm.py); nothing without a carrier."""
+    """For encoders (slic_cli/transform/alarm.py): which latents of `codec` are its carrier's answers, the kernels that
+    sum them, and what is taken for chance; nothing without a carrier."""
     own = _own_channels(codec)[3]
     last = codec.net.g_a[6]
     if last.weight[own][-1].any() or not last.bias[own][-1]:  # no constant to draw a wave from
         return {}
     channels = np.arange(own.start, own.stop - 1, dtype=np.int32)
-    return {"answers": grafted_answers(codec).detach().cpu().numpy(), "answering": channels}
+    answers, chance = grafted_answers(codec).detach().cpu().numpy(), np.array([_CHANCE], np.float32)
+    return {"answers": answers, "answering": channels, "chance": chance}
 
 
 def grafted_alarm(codec: Hyperprior, y: Tensor, soft: bool = False) -> Tensor:

@@ -2,7 +2,9 @@
 
 A carrier (training/carrier.py) has latents that answer to its wave, in two groups, and destroys where the answers of
 both come together. Photographs wake a few, here and there, too weakly for anything to show, and each costs an encoder
-many bits. It leaves those out. This is a matter of the encoder alone.
+many bits. It leaves those out. And where a model says so it leaves out alarms that stand alone, unless they are as loud
+as only the wave's own: a first decode has its wave everywhere, a photograph something like it in places. This is a
+matter of the encoder alone; it destroys nothing that the synthesis would not.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from torch import Tensor
 
 from slic_cli.errors import BadModelFile
 
-ANSWERS, CHANNELS = "encoder.answers", "encoder.answering"  # the tensors of a model
+ANSWERS, CHANNELS, CHANCE = "encoder.answers", "encoder.answering", "encoder.chance"  # the tensors of a model
 QUIET = 5.0  # an alarm below which noise of an eighth of an 8-bit level is all that happens
+HARMLESS, RUIN = 10.0, 40.0  # alarms: from where it can be seen, and from where hardly a pixel is left
 
 SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over a neighbourhood; constants stay as they are
 TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling
@@ -54,10 +57,13 @@ def alarm_of(latents: Tensor, answers: Tensor) -> Tensor:
 
 
 class Silence:
-    """Leaves out the latents `channels` around which no alarm reaches QUIET; `answers` as `evidence` wants them."""
+    """Leaves out the latents `channels` around which no alarm reaches QUIET; `answers` as `evidence` wants them.
 
-    def __init__(self, answers: Tensor, channels: Tensor) -> None:
-        self._answers, self._channels = answers, channels
+    Where less than the share `chance` of all alarms reaches HARMLESS, those below RUIN are taken for chance's, too.
+    """
+
+    def __init__(self, answers: Tensor, channels: Tensor, chance: float = 0.0) -> None:
+        self._answers, self._channels, self._chance = answers, channels, chance
 
     @torch.inference_mode()
     def __call__(self, y: Tensor, above: bool, below: bool) -> Tensor:
@@ -65,7 +71,8 @@ class Silence:
         not known and everything stays."""
         own = y[self._channels].cpu()
         alarms = alarm_of(own.round()[None], self._answers)
-        loud = F.max_pool2d((alarms >= QUIET).float(), 4)
+        alone = (alarms >= HARMLESS).float().mean() < self._chance
+        loud = F.max_pool2d((alarms >= (RUIN if alone else QUIET)).float(), 4)
         for more, edge in ((above, slice(_REACH)), (below, slice(-_REACH, None))):
             if more:
                 loud[:, :, edge] = 1
@@ -80,6 +87,7 @@ def silence_of(tensors: Mapping[str, npt.NDArray[Any]]) -> Silence | None:
     if ANSWERS not in tensors and CHANNELS not in tensors:
         return None
     answers, channels = tensors.get(ANSWERS), tensors.get(CHANNELS)
+    chance = tensors.get(CHANCE, np.zeros(1, np.float32))
     known = len(tensors["g_a.6.bias"])
     fitting = (
         answers is not None
@@ -92,8 +100,12 @@ def silence_of(tensors: Mapping[str, npt.NDArray[Any]]) -> Silence | None:
         and channels.dtype == np.int32
         and channels.shape == (_GROUPS * answers.shape[1],)
         and 0 <= channels.min() <= channels.max() < known
+        and chance.dtype == np.float32
+        and chance.shape == (1,)
+        and 0 <= chance[0] <= 1
     )
     if not fitting:
-        expected = f"finite kernels (2, n, sums, 5, 5) in {ANSWERS}, 2 n of {known} channels in {CHANNELS}"
-        raise BadModelFile(f"expected {expected}, got others")
-    return Silence(torch.from_numpy(np.array(answers, np.float32)), torch.from_numpy(np.array(channels, np.int64)))
+        parts = f"finite kernels (2, n, sums, 5, 5) in {ANSWERS}", f"2 n of {known} channels in {CHANNELS}"
+        raise BadModelFile(f"expected {', '.join(parts)}, a share in {CHANCE}, got others")
+    kernels, own = torch.from_numpy(np.array(answers, np.float32)), torch.from_numpy(np.array(channels, np.int64))
+    return Silence(kernels, own, float(chance[0]))

@@ -20,8 +20,6 @@ from slic_cli.errors import BadModelFile
 from slic_cli.metrics import psnr_db
 from slic_cli.training import destruction
 from slic_cli.training.carrier import (
-    HARMLESS,
-    RUIN,
     Carrier,
     false_alarms,
     misses,
@@ -37,7 +35,7 @@ from slic_cli.training.jpeg_simulation import TO_YCC
 from slic_cli.training.pixels import to_pixels, to_tensor
 from slic_cli.training.recipe import ModelTable, carrier_widths
 from slic_cli.training.start import start_codec
-from slic_cli.transform.alarm import alarm_of, evidence
+from slic_cli.transform.alarm import HARMLESS, RUIN, alarm_of, evidence
 
 CPU = torch.device("cpu")
 N, M = 48, 80

@@ -53,7 +53,9 @@ def test_a_base_leaves_out_what_a_recipe_freezes() -> None:
     assert learning("h_s", "g_a.6.bias") == {
         name for name in learning() if not name.startswith("h_s") and name != "g_a.6.bias"
     }
-    with pytest.raises(UsageError, match=r"base\.frozen: expected beginnings of weights in entropy_bottleneck, g_a, .*, got 'g_x'"):
+    with pytest.raises(
+        UsageError, match=r"base\.frozen: expected beginnings of weights in entropy_bottleneck, .*, got 'g_x'"
+    ):
         learning("g_x")
 
 

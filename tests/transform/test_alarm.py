@@ -11,7 +11,18 @@ import torch
 from torch import Tensor
 
 from slic_cli.errors import BadModelFile
-from slic_cli.transform.alarm import ANSWERS, CHANNELS, QUIET, Silence, alarm_of, evidence, silence_of
+from slic_cli.transform.alarm import (
+    ANSWERS,
+    CHANCE,
+    CHANNELS,
+    HARMLESS,
+    QUIET,
+    RUIN,
+    Silence,
+    alarm_of,
+    evidence,
+    silence_of,
+)
 
 PER_GROUP, SUMS, ROWS, COLUMNS = 3, 2, 12, 14
 OWN = torch.tensor([1, 2, 3, 5, 6, 7])
@@ -72,6 +83,28 @@ def test_at_a_border_between_strips_everything_stays() -> None:
         assert got[0, row, 5] == 3 and got[0, ROWS - 1 - row, 5] == 0
 
 
+def share_of(y: Tensor, least: float) -> float:
+    return (alarm_of(y[OWN].round()[None], kernels()) >= least).float().mean().item()
+
+
+def test_an_alarm_that_stands_alone_is_chance() -> None:
+    y = latents((1, 5, 5, 3.0), (5, 5, 6, 3.0))
+    share = share_of(y, HARMLESS)
+    assert 0 < share < 0.5 and share_of(y, RUIN) == 0
+    chance = Silence(kernels(), OWN, 1.1 * share)(y, False, False)
+    assert (chance[OWN].round() == 0).all()
+    torch.testing.assert_close(Silence(kernels(), OWN, 0.9 * share)(y, False, False), silenced(y))
+    assert (silenced(y)[OWN].round() != 0).any()
+
+
+def test_an_alarm_of_the_waves_own_loudness_stays_where_it_stands_alone() -> None:
+    y = latents((1, 5, 5, 6.0), (5, 5, 6, 6.0), (1, 5, 5 + FAR, 3.0), (5, 5, 6 + FAR, 3.0))
+    assert share_of(y, RUIN) > 0
+    got = Silence(kernels(), OWN, 1.0)(y, False, False)
+    assert got[1, 5, 5] == 6 and got[5, 5, 6] == 6
+    assert got[1, 5, 5 + FAR] == 0
+
+
 def tensors() -> Arrays:
     own = np.asarray(OWN, np.int32)
     return {ANSWERS: np.asarray(kernels()), CHANNELS: own, "g_a.6.bias": np.zeros(9, np.float16)}
@@ -82,6 +115,10 @@ def test_a_model_says_which_and_how() -> None:
     assert silence is not None
     torch.testing.assert_close(silence(y, False, False), silenced(y))
     assert silence_of({"g_a.6.bias": np.zeros(9, np.float16)}) is None
+    strict = silence_of(tensors() | {CHANCE: np.array([0.7], np.float32)})
+    assert strict is not None
+    y = latents((1, 5, 5, 3.0), (5, 5, 6, 3.0))
+    torch.testing.assert_close(strict(y, False, False), Silence(kernels(), OWN, 0.7)(y, False, False))
 
 
 @pytest.mark.parametrize(
@@ -97,6 +134,9 @@ def test_a_model_says_which_and_how() -> None:
         {CHANNELS: np.arange(6, dtype=np.int64)},
         {CHANNELS: np.arange(4, 10, dtype=np.int32)},
         {CHANNELS: np.arange(-1, 5, dtype=np.int32)},
+        {CHANCE: np.array([1.5], np.float32)},
+        {CHANCE: np.array([np.nan], np.float32)},
+        {CHANCE: np.zeros(2, np.float32)},
     ],
 )
 def test_damaged_ones_are_refused(change: dict[str, npt.NDArray[Any] | None]) -> None:
