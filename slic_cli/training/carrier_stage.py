@@ -57,6 +57,7 @@ class CarrierObjective(nn.Module):
         count = max(1, len(x) // 4)
         marked = self.attacker(to_eight_bits(self.carrier.mark(x[:count])), draw).pictures
         with torch.no_grad():
+            x = turned(x, draw)
             plain = self.attacker(x, draw).pictures if draw.random() < _EDITED_SHARE else x
             plain = torch.cat([plain, halved(x), fringed(x[:count], draw)])
             plain = torch.cat([plain, *(woven(part, draw) for part in torch.split(x, count))])
@@ -68,6 +69,13 @@ class CarrierObjective(nn.Module):
             "false": (false > HARMLESS).float().mean(),
         }
         return Terms(loss, {"loss": loss.detach(), **figures})
+
+
+def turned(x: Tensor, draw: random.Random) -> Tensor:
+    """Square pictures (n, 3, h, h), four at a time upside down, on their side, both or neither: photographs that might
+    have been. The wave has a direction, but a picture may be turned before it is compressed again."""
+    parts = [part.flip(2) if draw.random() < 0.5 else part for part in torch.split(x, 4)]
+    return torch.cat([part.transpose(2, 3) if draw.random() < 0.5 else part for part in parts])
 
 
 def halved(x: Tensor) -> Tensor:

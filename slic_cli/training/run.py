@@ -212,7 +212,8 @@ def _codec_stage(run: Run, name: str, codec: Hyperprior) -> Stage:
 def _carrier_stage(run: Run) -> Stage:
     table, recipe = _table(run, CarrierTable), run.recipe
     torch.manual_seed(random.Random(f"{recipe.data.seed} carrier").getrandbits(63))
-    attacker = Attacker([make_edit(edit) for edit in table.edits], clean_share=0.0, shift_probability=0.9, group=8)
+    # Two at a time: where the wave ends up decides what a codec leaves of it, so a step should see many places.
+    attacker = Attacker([make_edit(edit) for edit in table.edits], clean_share=0.0, shift_probability=0.9, group=2)
     filters = filters_of(recipe.model.architecture)
     identity = {"levels": table.levels, "filters": filters, "seed": recipe.data.seed}
     carrier = Carrier(table.levels, filters)

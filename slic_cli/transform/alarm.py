@@ -22,7 +22,8 @@ from slic_cli.errors import BadModelFile
 
 ANSWERS, CHANNELS, CHANCE = "encoder.answers", "encoder.answering", "encoder.chance"  # the tensors of a model
 QUIET = 5.0  # an alarm below which noise of an eighth of an 8-bit level is all that happens
-HARMLESS, RUIN = 10.0, 40.0  # alarms: from where it can be seen, and from where hardly a pixel is left
+HARMLESS, RUIN = 10.0, 40.0  # alarms: from where they can be seen, and from where hardly a pixel is left
+LOUD = 80.0  # an alarm of the wave's own, unedited, goes beyond this nearly everywhere, a photograph's hardly ever
 
 SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over a neighbourhood; constants stay as they are
 TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling
@@ -59,7 +60,7 @@ def alarm_of(latents: Tensor, answers: Tensor) -> Tensor:
 class Silence:
     """Leaves out the latents `channels` around which no alarm reaches QUIET; `answers` as `evidence` wants them.
 
-    Where less than the share `chance` of all alarms reaches HARMLESS, those below RUIN are taken for chance's, too.
+    Where less than the share `chance` of all alarms reaches HARMLESS, those below LOUD are taken for chance's, too.
     """
 
     def __init__(self, answers: Tensor, channels: Tensor, chance: float = 0.0) -> None:
@@ -72,7 +73,7 @@ class Silence:
         own = y[self._channels].cpu()
         alarms = alarm_of(own.round()[None], self._answers)
         alone = (alarms >= HARMLESS).float().mean() < self._chance
-        loud = F.max_pool2d((alarms >= (RUIN if alone else QUIET)).float(), 4)
+        loud = F.max_pool2d((alarms >= (LOUD if alone else QUIET)).float(), 4)
         for more, edge in ((above, slice(_REACH)), (below, slice(-_REACH, None))):
             if more:
                 loud[:, :, edge] = 1

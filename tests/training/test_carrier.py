@@ -25,7 +25,7 @@ from slic_cli.training.carrier import (
     misses,
     reach,
 )
-from slic_cli.training.carrier_stage import fringed, halved, hard_places, woven
+from slic_cli.training.carrier_stage import fringed, halved, hard_places, turned, woven
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.filters import LENGTH
 from slic_cli.training.graft import answering, filters_of, graft, grafted_alarm, ungraft
@@ -239,6 +239,16 @@ def test_halved_pictures_hold_four_each() -> None:
     torch.testing.assert_close(small[1, :, :16, :24], F.avg_pool2d(x[4:5], 2)[0])
     torch.testing.assert_close(small[1, :, 16:, :24], F.avg_pool2d(x[6:7], 2)[0])
     assert halved(x[:3]).shape == (0, 3, 32, 48)
+
+
+def test_turned_pictures_are_the_same_pictures() -> None:
+    x = torch.rand(6, 3, 16, 16)
+    drawn = [turned(x, random.Random(seed)) for seed in range(8)]
+    for y in drawn:
+        torch.testing.assert_close(y.flatten(2).sort(2).values, x.flatten(2).sort(2).values)
+    kinds = [x, x.flip(2), x.transpose(2, 3), x.flip(2).transpose(2, 3)]
+    assert all(any(torch.equal(y[4:], kind[4:]) for kind in kinds) for y in drawn)
+    assert all(any(torch.equal(y[:4], kind[:4]) for y in drawn) for kind in kinds)
 
 
 def test_fringes_are_colour_alone() -> None:

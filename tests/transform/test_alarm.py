@@ -16,8 +16,8 @@ from slic_cli.transform.alarm import (
     CHANCE,
     CHANNELS,
     HARMLESS,
+    LOUD,
     QUIET,
-    RUIN,
     Silence,
     alarm_of,
     evidence,
@@ -90,7 +90,7 @@ def share_of(y: Tensor, least: float) -> float:
 def test_an_alarm_that_stands_alone_is_chance() -> None:
     y = latents((1, 5, 5, 3.0), (5, 5, 6, 3.0))
     share = share_of(y, HARMLESS)
-    assert 0 < share < 0.5 and share_of(y, RUIN) == 0
+    assert 0 < share < 0.5 and share_of(y, LOUD) == 0
     chance = Silence(kernels(), OWN, 1.1 * share)(y, False, False)
     assert (chance[OWN].round() == 0).all()
     torch.testing.assert_close(Silence(kernels(), OWN, 0.9 * share)(y, False, False), silenced(y))
@@ -99,7 +99,7 @@ def test_an_alarm_that_stands_alone_is_chance() -> None:
 
 def test_an_alarm_of_the_waves_own_loudness_stays_where_it_stands_alone() -> None:
     y = latents((1, 5, 5, 6.0), (5, 5, 6, 6.0), (1, 5, 5 + FAR, 3.0), (5, 5, 6 + FAR, 3.0))
-    assert share_of(y, RUIN) > 0
+    assert share_of(y, LOUD) > 0
     got = Silence(kernels(), OWN, 1.0)(y, False, False)
     assert got[1, 5, 5] == 6 and got[5, 5, 6] == 6
     assert got[1, 5, 5 + FAR] == 0
