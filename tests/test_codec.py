@@ -271,7 +271,6 @@ def test_the_shipped_model_self_destructs(seed: int) -> None:
     assert psnr_db(first, second) < 12
 
 
-@pytest.mark.xfail(strict=True, reason="strong colours in blocks of 16 pixels hide a wave as faint as the shipped one")
 def test_the_shipped_model_destroys_strong_colours_too() -> None:
     codec = Codec(find_model(DEFAULT_MODEL), "cpu")
     pixels = photograph(128, 192, seed=3)

@@ -28,7 +28,7 @@ from slic_cli.training.drafts import TRADEOFFS
 from slic_cli.training.graft import ungraft
 from slic_cli.training.recipe import LAMBDAS, read_recipe
 from slic_cli.training.start import read_codec, read_weights
-from slic_cli.transform.alarm import ANSWERS, CHANNELS
+from slic_cli.transform.alarm import ANSWERS, CHANCE, CHANNELS
 
 
 @pytest.fixture(autouse=True)
@@ -233,6 +233,7 @@ def test_a_carrier_alone_makes_a_model(photograph_folder: Path, how: str) -> Non
     assert (y[:, 36].round() == 1).all()  # the constant that the wave is drawn from
     tensors = load_tensors(spec)
     np.testing.assert_array_equal(tensors[CHANNELS], np.arange(20, 36))
+    assert 0 < tensors[CHANCE][0] < 1
     np.testing.assert_allclose(tensors[ANSWERS], ungraft(read_codec(spec.path)).answers.detach(), atol=2e-3)
 
 
