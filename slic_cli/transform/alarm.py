@@ -23,9 +23,7 @@ from slic_cli.errors import BadModelFile
 ANSWERS, CHANNELS, CHANCE = "encoder.answers", "encoder.answering", "encoder.chance"  # the tensors of a model
 QUIET = 5.0  # an alarm below which noise of an eighth of an 8-bit level is all that happens
 HARMLESS, RUIN = 10.0, 40.0  # alarms: from where they can be seen, and from where hardly a pixel is left
-LOUD = (
-    200.0  # the wave itself raises more in nearly every 160 pixels, after many edits too; photographs hardly ever half
-)
+LOUD = 200.0  # the wave raises more in nearly every 160 pixels, after many edits, too; photographs hardly ever half
 
 SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over a neighbourhood; constants stay as they are
 TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling
@@ -62,7 +60,7 @@ def alarm_of(latents: Tensor, answers: Tensor) -> Tensor:
 class Silence:
     """Leaves out the latents `channels` around which no alarm reaches QUIET; `answers` as `evidence` wants them.
 
-    Where less than the share `chance` of all alarms reaches HARMLESS, those below LOUD are taken for chance's, too.
+    Where less than the share `chance` of a strip's alarms reaches HARMLESS, those below LOUD are taken for chance's.
     """
 
     def __init__(self, answers: Tensor, channels: Tensor, chance: float = 0.0) -> None:
@@ -71,13 +69,13 @@ class Silence:
     @torch.inference_mode()
     def __call__(self, y: Tensor, above: bool, below: bool) -> Tensor:
         """`y` (M, rows, columns), whole or a strip of a picture with more of it `above` or `below`, where the alarm is
-        not known and everything stays."""
+        not known and everything stays that is not taken for chance's."""
         own = y[self._channels].cpu()
         alarms = alarm_of(own.round()[None], self._answers)
         alone = (alarms >= HARMLESS).float().mean() < self._chance
         loud = F.max_pool2d((alarms >= (LOUD if alone else QUIET)).float(), 4)
         for more, edge in ((above, slice(_REACH)), (below, slice(-_REACH, None))):
-            if more:
+            if more and not alone:
                 loud[:, :, edge] = 1
         kept = F.max_pool2d(loud, 2 * _REACH + 1, 1, _REACH)[0]
         y = y.clone()

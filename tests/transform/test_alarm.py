@@ -81,6 +81,7 @@ def test_at_a_border_between_strips_everything_stays() -> None:
     for above, below, row in ((True, False, 0), (False, True, ROWS - 1)):
         got = silenced(y, above, below)[OWN].round()
         assert got[0, row, 5] == 3 and got[0, ROWS - 1 - row, 5] == 0
+        assert (Silence(kernels(), OWN, 1.0)(y, above, below)[OWN].round() == 0).all()
 
 
 def share_of(y: Tensor, least: float) -> float:
