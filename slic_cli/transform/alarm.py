@@ -23,7 +23,7 @@ from slic_cli.errors import BadModelFile
 ANSWERS, CHANNELS, CHANCE = "encoder.answers", "encoder.answering", "encoder.chance"  # the tensors of a model
 QUIET = 5.0  # an alarm below which noise of an eighth of an 8-bit level is all that happens
 HARMLESS, RUIN = 10.0, 40.0  # alarms: from where they can be seen, and from where hardly a pixel is left
-LOUD = 200.0  # the wave raises more in nearly every 160 pixels, after many edits, too; photographs hardly ever half
+LOUD = 600.0  # the wave raises more in most places of 160 pixels, after many edits, too; photographs hardly ever half
 
 SPREAD = torch.tensor([1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # over a neighbourhood; constants stay as they are
 TWICE: dict[str, Any] = {"stride": 2, "padding": 2, "output_padding": 1}  # the synthesis's upsampling

@@ -99,10 +99,10 @@ def test_an_alarm_that_stands_alone_is_chance() -> None:
 
 
 def test_an_alarm_of_the_waves_own_loudness_stays_where_it_stands_alone() -> None:
-    y = latents((1, 5, 5, 12.0), (5, 5, 6, 12.0), (1, 5, 5 + FAR, 3.0), (5, 5, 6 + FAR, 3.0))
+    y = latents((1, 5, 5, 18.0), (5, 5, 6, 18.0), (1, 5, 5 + FAR, 3.0), (5, 5, 6 + FAR, 3.0))
     assert share_of(y, LOUD) > 0
     got = Silence(kernels(), OWN, 1.0)(y, False, False)
-    assert got[1, 5, 5] == 12 and got[5, 5, 6] == 12
+    assert got[1, 5, 5] == 18 and got[5, 5, 6] == 18
     assert got[1, 5, 5 + FAR] == 0
 
 
