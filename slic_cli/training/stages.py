@@ -137,8 +137,7 @@ def entropy_stage(
     recipe: Recipe, table: EntropyTable, codec: Hyperprior, photographs: Photographs, context: Context
 ) -> CodecStage:
     """Training of the entropy model; the transforms are frozen."""
-    for part in (codec.net.g_a, codec.net.g_s):
-        part.requires_grad_(False)
+    _freeze(codec.net, ("g_a.", "g_s."))
     return CodecStage(
         "entropy",
         table,

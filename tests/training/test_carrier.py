@@ -19,12 +19,7 @@ from slic_cli.attacks import parse_attack
 from slic_cli.errors import BadModelFile
 from slic_cli.metrics import psnr_db
 from slic_cli.training import destruction
-from slic_cli.training.carrier import (
-    Carrier,
-    false_alarms,
-    misses,
-    reach,
-)
+from slic_cli.training.carrier import Carrier, false_alarms, misses, reach
 from slic_cli.training.carrier_stage import fringed, halved, hard_places, turned, woven
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.filters import LENGTH

@@ -44,8 +44,8 @@ def latents(*awake: tuple[int, int, int, float]) -> Tensor:
     return y
 
 
-def silenced(y: Tensor, above: bool = False, below: bool = False) -> Tensor:
-    return Silence(kernels(), OWN)(y, above, below)
+def silenced(y: Tensor, above: bool = False, below: bool = False, chance: float = 0.0) -> Tensor:
+    return Silence(kernels(), OWN, chance)(y, above, below)
 
 
 def test_an_alarm_takes_both_groups() -> None:
@@ -81,7 +81,7 @@ def test_at_a_border_between_strips_everything_stays() -> None:
     for above, below, row in ((True, False, 0), (False, True, ROWS - 1)):
         got = silenced(y, above, below)[OWN].round()
         assert got[0, row, 5] == 3 and got[0, ROWS - 1 - row, 5] == 0
-        assert (Silence(kernels(), OWN, 1.0)(y, above, below)[OWN].round() == 0).all()
+        assert (silenced(y, above, below, 1.0)[OWN].round() == 0).all()
 
 
 def share_of(y: Tensor, least: float) -> float:
@@ -92,16 +92,15 @@ def test_an_alarm_that_stands_alone_is_chance() -> None:
     y = latents((1, 5, 5, 3.0), (5, 5, 6, 3.0))
     share = share_of(y, HARMLESS)
     assert 0 < share < 0.5 and share_of(y, LOUD) == 0
-    chance = Silence(kernels(), OWN, 1.1 * share)(y, False, False)
-    assert (chance[OWN].round() == 0).all()
-    torch.testing.assert_close(Silence(kernels(), OWN, 0.9 * share)(y, False, False), silenced(y))
+    assert (silenced(y, chance=1.1 * share)[OWN].round() == 0).all()
+    torch.testing.assert_close(silenced(y, chance=0.9 * share), silenced(y))
     assert (silenced(y)[OWN].round() != 0).any()
 
 
 def test_an_alarm_of_the_waves_own_loudness_stays_where_it_stands_alone() -> None:
     y = latents((1, 5, 5, 18.0), (5, 5, 6, 18.0), (1, 5, 5 + FAR, 3.0), (5, 5, 6 + FAR, 3.0))
     assert share_of(y, LOUD) > 0
-    got = Silence(kernels(), OWN, 1.0)(y, False, False)
+    got = silenced(y, chance=1.0)
     assert got[1, 5, 5] == 18 and got[5, 5, 6] == 18
     assert got[1, 5, 5 + FAR] == 0
 
@@ -119,7 +118,7 @@ def test_a_model_says_which_and_how() -> None:
     strict = silence_of(tensors() | {CHANCE: np.array([0.7], np.float32)})
     assert strict is not None
     y = latents((1, 5, 5, 3.0), (5, 5, 6, 3.0))
-    torch.testing.assert_close(strict(y, False, False), Silence(kernels(), OWN, 0.7)(y, False, False))
+    torch.testing.assert_close(strict(y, False, False), silenced(y, chance=0.7))
 
 
 @pytest.mark.parametrize(
