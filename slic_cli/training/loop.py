@@ -19,9 +19,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from slic_cli.errors import BadModelFile
 from slic_cli.training.average import Average
 from slic_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from slic_cli.training.objectives import Terms
+from slic_cli.training.optimiser import make_optimiser
 from slic_cli.training.precision import Context
 from slic_cli.training.recipe import StageTable
 from slic_cli.training.reporting import Reporter
@@ -56,7 +58,7 @@ class Stage(Protocol):
         """(crops, draw, progress) -> Terms."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Adam's groups; "rate" in one multiplies the learning rate."""
+        """The optimiser's groups; "rate" in one multiplies the learning rate."""
 
     def batch(self, draw: random.Random, count: int) -> Tensor:
         """Crops (count, 3, h, w) in [0, 1] on the device."""
@@ -82,7 +84,7 @@ def run_stage(stage: Stage, path: Path, world: World, report: Reporter, context:
 
     A signal that stops it takes effect when it is saved. Raises BadModelFile, OutputError.
     """
-    state = _begin(stage, path, resume)
+    state = _begin(stage, path, world, resume)
     report.rewind(stage.name, state.clock.step)
     if state.finished:
         state.average.settle()
@@ -119,12 +121,15 @@ def _is_over(state: State) -> bool:
     return state.clock.progress >= 1 or state.plateau.stopped
 
 
-def _begin(stage: Stage, path: Path, resume: bool) -> State:
-    optimiser = torch.optim.Adam(stage.parameter_groups(), lr=stage.table.learning_rate, fused=True)
+def _begin(stage: Stage, path: Path, world: World, resume: bool) -> State:
+    optimiser = make_optimiser(stage.table, stage.parameter_groups(), world.device)
     state = State(optimiser, Average(stage.trained, stage.table.average), Clock(stage.table), Plateau())
     if not (resume and path.exists()):
         return state
     content = load_checkpoint(path, stage.identity)
+    expected, got = stage.table.optimiser, content.get("by", "adam")
+    if got != expected:
+        raise BadModelFile(f"{path}: expected a checkpoint by the optimiser {expected}, got one by {got}")
     stage.trained.load_state_dict(content.get("at_step") or content["network"])
     state.average.load_state_dict(content["network"])
     optimiser.load_state_dict(content["optimiser"])
@@ -141,6 +146,7 @@ def _save(stage: Stage, state: State, path: Path, world: World) -> None:
         "identity": dict(stage.identity),
         "network": state.average.state_dict(),
         "at_step": stage.trained.state_dict() if stage.table.average else {},
+        "by": stage.table.optimiser,
         "optimiser": state.optimiser.state_dict(),
         "step": state.clock.step,
         "seconds": state.clock.seconds,

@@ -113,13 +113,15 @@ class StageTable:
 
     `batch` counts the crops of all processes together. `schedule` is "cosine" (constant for the share `hold`, then
     down to a fiftieth at the end of the budget) or "plateau" (the paper's: times `decay` after `patience` validations
-    without a better loss, ended after `stop_after` of them). Gradients are clipped to the norm `clip`. With a decay
-    `average` above 0 the weights' exponential mean over the steps is what is validated and kept, not the last step's.
+    without a better loss, ended after `stop_after` of them). `optimiser` is "adam" or "soap" (`soap.py`). Gradients are
+    clipped to the norm `clip`. With a decay `average` above 0 the weights' exponential mean over the steps is what is
+    validated and kept, not the last step's.
     """
 
     minutes: float | None = None
     steps: int | None = None
     batch: int = 16
+    optimiser: str = "adam"
     learning_rate: float = 1e-4
     warmup_steps: int = 100
     schedule: str = "cosine"
@@ -138,6 +140,7 @@ class StageTable:
         _require(self.amount > 0, "minutes, steps", "more than 0", self.budget)
         _require(self.schedule in ("cosine", "plateau"), "schedule", "cosine or plateau", self.schedule)
         _require(self.batch >= 1, "batch", "at least 1", self.batch)
+        _require(self.optimiser in ("adam", "soap"), "optimiser", "adam or soap", self.optimiser)
         _require(self.learning_rate > 0 and self.clip > 0, "learning_rate and clip", "more than 0", self.learning_rate)
         _require(0 <= self.hold <= 1, "hold", "0 to 1", self.hold)
         _require(0 <= self.average < 1, "average", "0 up to, but not, 1", self.average)

@@ -82,6 +82,20 @@ def test_means_of_weights_survive_an_interruption(photograph_folder: Path, tmp_p
     assert len(digests) == 1
 
 
+def test_soap_goes_on_where_it_was_stopped(photograph_folder: Path, tmp_path: Path) -> None:
+    text = RECIPE.replace("steps = 3", 'steps = 3\noptimiser = "soap"')
+    run(photograph_folder, tmp_path / "whole", text, stages=("base",))
+    with interrupt_after(2), pytest.raises(KeyboardInterrupt):
+        run(photograph_folder, tmp_path / "parts", text, stages=("base",))
+    with pytest.raises(BadModelFile, match="expected a checkpoint by the optimiser adam, got one by soap"):
+        run(photograph_folder, tmp_path / "parts", stages=("base",), resume=True)
+    run(photograph_folder, tmp_path / "parts", text, stages=("base",), resume=True)
+    run(photograph_folder, tmp_path / "adam", stages=("base",))
+    whole, parts, adam = (network(tmp_path / out, "base") for out in ("whole", "parts", "adam"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert not torch.equal(whole["net.g_a.0.weight"], adam["net.g_a.0.weight"])
+
+
 def test_training_changes_the_network_and_the_seed_matters(photograph_folder: Path, tmp_path: Path) -> None:
     run(photograph_folder, tmp_path / "a", stages=("base",))
     run(photograph_folder, tmp_path / "b", RECIPE.replace("[data]", "[data]\nseed = 1"), stages=("base",))

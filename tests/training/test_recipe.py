@@ -91,6 +91,7 @@ def test_a_unit_is_at_most_a_step() -> None:
         ("[base]", "[data]\nscales = []\n[base]", "data.scales: expected numbers above 0, up to 4, got ()"),
         ("minutes = 30", "", "base.minutes, steps: expected one of the two"),
         ("minutes = 30", "minutes = -1", "base.minutes, steps: expected more than 0"),
+        ("minutes = 30", 'minutes = 30\noptimiser = "sgd"', "base.optimiser: expected adam or soap"),
         ("minutes = 30", 'minutes = 30\nschedule = "linear"', "base.schedule: expected cosine or plateau"),
         ("[{ name", "[3, { name", "slic.edits: expected a list of tables"),
         ("minutes = 60", "minutes = 60\nshift = 2", "slic.shift: expected 0 to 1, got 2.0"),
