@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from slic_cli.attacks import parse_attack
 from slic_cli.training.attacker import Attacker
 from slic_cli.training.carrier import Carrier, false_alarms, misses, reach
+from slic_cli.training.edits.geometry import oriented
 from slic_cli.training.jpeg_simulation import TO_RGB, TO_YCC, mix_channels
 from slic_cli.training.objectives import Terms
 from slic_cli.training.photographs import Photographs, Place
@@ -72,10 +73,9 @@ class CarrierObjective(nn.Module):
 
 
 def turned(x: Tensor, draw: random.Random) -> Tensor:
-    """Square pictures (n, 3, h, h), four at a time upside down, on their side, both or neither: photographs that might
-    have been. The wave has a direction, but a picture may be turned before it is compressed again."""
-    parts = [part.flip(2) if draw.random() < 0.5 else part for part in torch.split(x, 4)]
-    return torch.cat([part.transpose(2, 3) if draw.random() < 0.5 else part for part in parts])
+    """Square pictures (n, 3, h, h), four at a time turned or mirrored: photographs that might have been. The wave has a
+    direction, but a picture may be turned before it is compressed again."""
+    return torch.cat([oriented(part, draw.randrange(8)) for part in torch.split(x, 4)])
 
 
 def halved(x: Tensor) -> Tensor:

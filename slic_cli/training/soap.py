@@ -76,7 +76,7 @@ class Soap(torch.optim.Optimizer):
         """Adam's mean goes with the basis; its mean square stays, nearly right for a basis that is nearly the same."""
         old = state["bases"]
         state["bases"] = [
-            torch.linalg.eigh(moments)[1].flip(1) if state["step"] == 1 else torch.linalg.qr(moments @ basis)[0]
+            _eigenvectors(moments) if state["step"] == 1 else torch.linalg.qr(moments @ basis)[0]
             for basis, moments in zip(old, state["moments"], strict=True)
         ]
         between = [before.T @ after for before, after in zip(old, state["bases"], strict=True)]
@@ -88,6 +88,11 @@ class Soap(torch.optim.Optimizer):
         o, t, i = array.shape
         turned = (outputs.T @ array.to(self._turning).reshape(o, t * i)).reshape(o * t, i) @ inputs
         return (taps.T @ turned.reshape(o, t, i)).float() if t > 1 else turned.reshape(o, t, i).float()
+
+
+def _eigenvectors(moments: Tensor) -> Tensor:
+    """The largest first. In float32, LAPACK's solver gives NaN for some matrices of which half is zero."""
+    return torch.linalg.eigh(moments.double())[1].flip(1).to(moments)
 
 
 def _fresh(gradient: Tensor, kernel: bool) -> State:

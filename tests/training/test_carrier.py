@@ -238,10 +238,8 @@ def test_halved_pictures_hold_four_each() -> None:
 
 def test_turned_pictures_are_the_same_pictures() -> None:
     x = torch.rand(6, 3, 16, 16)
-    drawn = [turned(x, random.Random(seed)) for seed in range(8)]
-    for y in drawn:
-        torch.testing.assert_close(y.flatten(2).sort(2).values, x.flatten(2).sort(2).values)
-    kinds = [x, x.flip(2), x.transpose(2, 3), x.flip(2).transpose(2, 3)]
+    drawn = [turned(x, random.Random(seed)) for seed in range(40)]
+    kinds = [kind for y in (x, x.transpose(2, 3)) for kind in (y, y.flip(2), y.flip(3), y.flip(2, 3))]
     assert all(any(torch.equal(y[4:], kind[4:]) for kind in kinds) for y in drawn)
     assert all(any(torch.equal(y[:4], kind[:4]) for y in drawn) for kind in kinds)
 

@@ -64,9 +64,13 @@ class Turn(Edit):
 
     def edited(self, x: Tensor, draw: random.Random) -> Tensor:
         square = x.shape[2] == x.shape[3]
-        turn = draw.randrange(1, 8) if square else draw.choice((2, 4, 6))
-        turned = torch.rot90(x, turn % 4, (2, 3))
-        return turned.flip(3) if turn >= 4 else turned
+        return oriented(x, draw.randrange(1, 8) if square else draw.choice((2, 4, 6)))
+
+
+def oriented(x: Tensor, orientation: int) -> Tensor:
+    """Pictures turned by `orientation` mod 4 quarters and, from 4 on, mirrored; 0 leaves them as they are."""
+    turned = torch.rot90(x, orientation % 4, (2, 3))
+    return turned.flip(3) if orientation >= 4 else turned
 
 
 @dataclass(frozen=True, kw_only=True)
