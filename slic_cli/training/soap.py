@@ -45,26 +45,21 @@ class Soap(torch.optim.Optimizer):
 
     def _change(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, (first, second) = self.state[parameter], group["betas"]
-        kernel = parameter.dim() == 4
-        if kernel:
-            gradient = gradient.flatten(2).permute(0, 2, 1).contiguous()
+        array = _as_array(gradient)
         if not state:
-            state |= _fresh(gradient, kernel)
+            state |= _fresh(array, sides=array.shape if gradient.dim() == 4 else ())
         state["step"] += 1
         steps = state["step"]
-        if kernel:
-            self._observe(state, gradient, second)
-            if steps == 1 or steps % group["every"] == 0:
-                self._turn(state)
-            gradient = self._rotated(gradient, state["bases"])
-        state["mean"].lerp_(gradient, 1 - first)
-        state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        self._observe(state, array, second)
+        if steps == 1 or steps % group["every"] == 0:
+            self._turn(state)
+        turned = self._rotated(array, state["bases"])
+        state["mean"].lerp_(turned, 1 - first)
+        state["square"].mul_(second).addcmul_(turned, turned, value=1 - second)
         change = state["mean"] / state["square"].sqrt().add_(group["eps"])
-        if kernel:
-            change = self._rotated(change, [basis.T for basis in state["bases"]])
-            change = change.permute(0, 2, 1).reshape(parameter.shape)
+        change = self._rotated(change, [basis.T for basis in state["bases"]])
         scale = math.sqrt(1 - second**steps) / (1 - first**steps)
-        parameter.sub_(change, alpha=group["lr"] * scale)
+        parameter.sub_(_as_weights(change, parameter), alpha=group["lr"] * scale)
 
     def _observe(self, state: State, gradient: Tensor, memory: float) -> None:
         gradient = gradient.to(self._turning)
@@ -83,24 +78,34 @@ class Soap(torch.optim.Optimizer):
         state["mean"] = self._rotated(state["mean"], between)
 
     def _rotated(self, array: Tensor, bases: Sequence[Tensor]) -> Tensor:
-        """Coefficients of `array` on the columns of a basis for each side."""
+        """Coefficients of `array` on the columns of a basis for each side; as it is without any."""
+        if not bases:
+            return array
         outputs, taps, inputs = (basis.to(self._turning) for basis in bases)
         o, t, i = array.shape
         turned = (outputs.T @ array.to(self._turning).reshape(o, t * i)).reshape(o * t, i) @ inputs
-        return (taps.T @ turned.reshape(o, t, i)).float() if t > 1 else turned.reshape(o, t, i).float()
+        return (taps.T @ turned.reshape(o, t, i)).float()
+
+
+def _as_array(gradient: Tensor) -> Tensor:
+    """Outputs x taps x inputs of a kernel (outputs, inputs, rows, columns); anything else as it is."""
+    return gradient.flatten(2).permute(0, 2, 1).contiguous() if gradient.dim() == 4 else gradient
+
+
+def _as_weights(array: Tensor, like: Tensor) -> Tensor:
+    return array.permute(0, 2, 1).reshape(like.shape) if like.dim() == 4 else array
+
+
+def _fresh(array: Tensor, sides: Sequence[int]) -> State:
+    return {
+        "step": 0,
+        "mean": torch.zeros_like(array),
+        "square": torch.zeros_like(array),
+        "moments": [array.new_zeros(n, n) for n in sides],
+        "bases": [torch.eye(n).to(array) for n in sides],
+    }
 
 
 def _eigenvectors(moments: Tensor) -> Tensor:
     """The largest first. In float32, LAPACK's solver gives NaN for some matrices of which half is zero."""
     return torch.linalg.eigh(moments.double())[1].flip(1).to(moments)
-
-
-def _fresh(gradient: Tensor, kernel: bool) -> State:
-    sides = gradient.shape if kernel else ()
-    return {
-        "step": 0,
-        "mean": torch.zeros_like(gradient),
-        "square": torch.zeros_like(gradient),
-        "moments": [gradient.new_zeros(n, n) for n in sides],
-        "bases": [torch.eye(n).to(gradient) for n in sides],
-    }
