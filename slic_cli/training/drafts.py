@@ -21,7 +21,7 @@ from slic_cli.training.hyperprior import Array, Arrays
 TRADEOFFS = (8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 32.0)
 USUAL = 16.0  # tables hardly depend on it: those fitted for one tradeoff do to choose among all
 STEPS = 256  # of a path through the trellis: longer ones find more, and leave less to do at once
-_FRONT_STEPS = 32  # under a context model, which takes latents front by front
+_FRONT_STEPS = 64  # under a context model, which takes latents front by front
 _MOST_KINDS = 8
 _LAST = {"bmshj2018-hyperprior": "h_s.4", "mbt2018": "entropy_parameters.4", "cheng2020-anchor": "entropy_parameters.4"}
 _FITS = 3  # of tables and of what is written with them, in turn
