@@ -118,7 +118,7 @@ def test_all_leave_with_a_trellis(architecture: str, tmp_path: Path) -> None:
     tensors = load_tensors(spec)
     assert spec.metadata["validation_bpp"] == "1.000"
     assert {TRANSITIONS, PAIRED, UNIT, OWN} <= tensors.keys()
-    assert tensors[STEPS].tolist() == [256 if architecture == HYPERPRIOR else 32]
+    assert tensors[STEPS].tolist() == [256 if architecture == HYPERPRIOR else 64]
     assert tensors[TRADEOFF].tolist() == [4.0]
     assert np.flatnonzero(tensors[OWN] >= 0).tolist() == OWN_CHANNELS
     assert len(set(tensors[OWN][OWN_CHANNELS])) == 2

@@ -47,7 +47,7 @@ def test_a_trained_model_encodes_and_decodes(architecture: str, photograph_folde
     record = run(photograph_folder, tmp_path / "run", of(architecture))
     spec = read_spec(Path(record["path"]))
     assert (spec.architecture, spec.metric) == (architecture, "mse")
-    assert load_tensors(spec)[STEPS].tolist() == [32]
+    assert load_tensors(spec)[STEPS].tolist() == [64]
     codec, pixels = Codec(spec, "cpu", "fp32"), photograph(128, 192, seed=50)
     decoded = codec.decode(codec.encode(pixels))
     assert psnr_db(pixels, decoded) > 15
