@@ -19,18 +19,20 @@ _CHANCE = 0.1  # a share that photographs hardly reach as JPEG or WebP, and edit
 
 
 @torch.no_grad()
-def graft(codec: Hyperprior, carrier: Carrier, sensitivity: float = 1.0) -> None:
+def graft(codec: Hyperprior, carrier: Carrier, sensitivity: float = 1.0, sums: float = 1.0) -> None:
     """Put `carrier`, on the CPU, into the last channels of `codec`, which are overwritten.
 
     What the others make of a photograph stays as it was, but for the wave that is added. `sensitivity` multiplies the
-    latents that find it, before they are rounded. Raises BadModelFile for a carrier of another kind of codec.
+    latents that find it, before they are rounded, `sums` the kernels that sum them.
+
+    Raises BadModelFile for a carrier of another kind of codec.
     """
     check_filters(carrier, codec.architecture)
     free, shape = _own_channels(codec), _shape_of(codec.architecture)
     shape.put_filters(codec.net, carrier, free, sensitivity / codec.gain)
     codec.net.g_a[6].bias[-1] = 1 / codec.gain
     codec.isolate(free[3])
-    shape.put_destruction(codec.net, carrier, free, codec.gain)
+    shape.put_destruction(codec.net, carrier.tile(), sums * carrier.answers, free, codec.gain)
 
 
 @torch.no_grad()

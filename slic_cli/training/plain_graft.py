@@ -81,16 +81,16 @@ def take_norm(module: Any, own: slice, into: Any) -> None:
     into.gamma.copy_(module.gamma[own, own])
 
 
-def put_destruction(net: Any, carrier: Carrier, free: Sequence[slice], gain: float) -> None:
-    """Into g_s: what draws the wave and what destroys."""
+def put_destruction(net: Any, tile: Tensor, answers: Tensor, free: Sequence[slice], gain: float) -> None:
+    """Into g_s: what draws the wave, `tile`, and what destroys by a carrier's `answers`."""
     a, b, c, m = free
     pairs = ((m, c), (c, b), (b, a), (a, slice(0, 0)))
     for index, (below, own) in zip((0, 2, 4, 6), pairs, strict=True):
         net.g_s[index].weight[below] = 0
         net.g_s[index].weight[:, own] = 0
         net.g_s[index].bias[own] = 0
-    waves = fit_wave(carrier.tile(), gain, twice, lambda cin, cout: (cin, cout, 5, 5))
-    for kernels, ends in ((destruction(carrier.answers, gain), RUINS), (waves, WAVE)):
+    waves = fit_wave(tile, gain, twice, lambda cin, cout: (cin, cout, 5, 5))
+    for kernels, ends in ((destruction(answers, gain), RUINS), (waves, WAVE)):
         for index, kernel, place in zip((0, 2, 4, 6), kernels, places(free, ends), strict=True):
             net.g_s[index].weight[place] = kernel
     put_products([net.g_s[index] for index in (1, 3, 5)], (c, b, a))

@@ -23,14 +23,14 @@ def read_carrier(start: str) -> Carrier:
     return load_carrier(path) if path.suffix == ".ckpt" else ungraft(read_codec(path))
 
 
-def recarry(path: Path, carrier: Carrier) -> Arrays:
+def recarry(path: Path, carrier: Carrier, sums: float = 1.0) -> Arrays:
     """Plain weights of the model file with `carrier` in place of its own, as `graft` puts it there.
 
-    Raises BadModelFile, MissingModel.
+    `sums` multiplies its sums. Raises BadModelFile, MissingModel.
     """
     codec = read_codec(path)
     before = codec.folded()
-    graft(codec, carrier)
+    graft(codec, carrier, sums=sums)
     stored, after = read_weights(path)[0], codec.folded()
     # Weights in the codec's own units come back with other roundings: those that are not the carrier's are not taken.
     changed = {

@@ -210,7 +210,8 @@ class CarrierTable(StageTable):
 
     `levels` is the wave's root mean square in 8-bit levels: what the first decode pays. `caution` weighs false alarms
     against missed ones, and `sensitivity` multiplies the last filters when training is over: the two trade one for the
-    other. The wave, and the sums over latents, learn `wave_rate` times as fast as the filters. `edits` are drawn as in
+    other. `sums` then multiplies the sums over latents: the encoder leaves alarms out that stand alone, which training
+    does not know. The wave, and the sums, learn `wave_rate` times as fast as the filters. `edits` are drawn as in
     [slic]; left out, they are those of carrier_edits.py. `start` is an earlier carrier to go on from: a checkpoint, or
     a model that has one, by name or path. `hard_share` of the crops are taken where photographs come nearest to an
     alarm when the stage begins.
@@ -220,6 +221,7 @@ class CarrierTable(StageTable):
     levels: float = 1.4
     caution: float = 2.0
     sensitivity: float = 1.0
+    sums: float = 1.0
     wave_rate: float = 5.0
     hard_share: float = 0.0
     edits: tuple[Mapping[str, Any], ...] = CARRIER_EDITS
@@ -227,7 +229,7 @@ class CarrierTable(StageTable):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(0 < self.levels <= 16, "levels", "more than 0, up to 16", self.levels)
-        for key in ("caution", "sensitivity", "wave_rate"):
+        for key in ("caution", "sensitivity", "sums", "wave_rate"):
             _require(getattr(self, key) > 0, key, "more than 0", getattr(self, key))
         _require(0 <= self.hard_share <= 1, "hard_share", "0 to 1", self.hard_share)
 

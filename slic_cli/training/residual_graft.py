@@ -94,17 +94,17 @@ def _shuffled(own: slice) -> slice:
     return slice(4 * own.start, 4 * own.stop)
 
 
-def put_destruction(net: Any, carrier: Carrier, free: Sequence[slice], gain: float) -> None:
-    """Into g_s: what draws the wave and what destroys."""
+def put_destruction(net: Any, tile: Tensor, answers: Tensor, free: Sequence[slice], gain: float) -> None:
+    """Into g_s: what draws the wave, `tile`, and what destroys by a carrier's `answers`."""
     g_s = net.g_s
     for layer, inputs, outputs in _synthesis_layers(g_s, free):
         _silence(layer, inputs, outputs)
-    *maps, last = (subpixel_kernel(kernel) for kernel in destruction(carrier.answers, gain))
+    *maps, last = (subpixel_kernel(kernel) for kernel in destruction(answers, gain))
     *between, to_pixels = places(free, RUINS)
     for index, kernel, (inputs, outputs) in zip(_UP, maps, between, strict=True):
         _put_signed(g_s[index], kernel, inputs, outputs.start)
     g_s[7][0].weight[:, to_pixels[0]] = last
-    waves = fit_wave(carrier.tile(), gain, _upsample, lambda cin, cout: (4 * cout, cin, 3, 3))
+    waves = fit_wave(tile, gain, _upsample, lambda cin, cout: (4 * cout, cin, 3, 3))
     for layer, kernel, (inputs, outputs) in zip(_wave_layers(g_s), waves, places(free, WAVE), strict=True):
         layer.weight[_shuffled(outputs), inputs] = kernel
     put_products([g_s[index].igdn for index in _UP], free[2::-1])

@@ -239,7 +239,8 @@ def _new_codec(run: Run, name: str) -> Hyperprior:
         codec.regain(gain)
         _prepare_norms(codec, _table(run, BaseTable), crops)
     if carried and (name == "slic" or "slic" not in run.recipe.stages) and run.checkpoint("carrier").is_file():
-        graft(codec, load_carrier(run.checkpoint("carrier")), _table(run, CarrierTable).sensitivity)
+        table = _table(run, CarrierTable)
+        graft(codec, load_carrier(run.checkpoint("carrier")), table.sensitivity, table.sums)
     return codec.to(run.world.device).to(memory_format=torch.channels_last).train()
 
 

@@ -23,7 +23,7 @@ from slic_cli.training.carrier import Carrier, false_alarms, misses, reach
 from slic_cli.training.carrier_stage import fringed, halved, hard_places, turned, woven
 from slic_cli.training.codecs import new_codec
 from slic_cli.training.filters import LENGTH
-from slic_cli.training.graft import answering, filters_of, graft, grafted_alarm, ungraft
+from slic_cli.training.graft import answering, filters_of, graft, grafted_alarm, grafted_answers, ungraft
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.initialisation import karhunen_loeve
 from slic_cli.training.jpeg_simulation import TO_YCC
@@ -213,6 +213,17 @@ def test_sensitivity_multiplies_the_latents_that_find_the_wave() -> None:
     y, doubled = once.analyse(x), twice.analyse(x)
     torch.testing.assert_close(doubled[:, -17:-1], 2 * y[:, -17:-1], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(doubled[:, -1:], y[:, -1:])
+
+
+@torch.no_grad()
+@every_architecture
+def test_a_factor_on_the_sums_multiplies_the_kernels_that_sum(architecture: str) -> None:
+    own, once, twice = carrier(architecture), codec(architecture), codec(architecture)
+    graft(once, own)
+    graft(twice, own, sums=2.0)
+    torch.testing.assert_close(grafted_answers(twice), 2 * grafted_answers(once))
+    for name, weight in once.net.g_a.state_dict().items():
+        torch.testing.assert_close(twice.net.g_a.state_dict()[name], weight)
 
 
 @torch.no_grad()

@@ -59,6 +59,12 @@ def test_nothing_else_changes(model: Path) -> None:
         assert np.array_equal(before[name][:own], after[name][:own]), name
 
 
+def test_a_factor_on_the_sums_is_in_what_encoders_are_told(model: Path) -> None:
+    once, twice = (recarry(model, a_carrier(2.0), sums)["answers"] for sums in (1.0, 2.0))
+    assert np.allclose(twice, 2 * once, rtol=1e-4)
+    assert once.any()
+
+
 def test_the_new_wave_is_drawn(model: Path, tmp_path: Path) -> None:
     arrays = recarry(model, a_carrier(2.0))
     crops = torch.stack([to_tensor(photograph(64, 64, seed), torch.device("cpu"))[0] for seed in range(2)])
