@@ -21,8 +21,8 @@ from slic_cli.model_file import load_tensors
 from slic_cli.processor import multiplies_bfloat16
 from slic_cli.registry import ModelSpec
 from slic_cli.shapes import check_shapes
-from slic_cli.transform.alarm import silence_of
 from slic_cli.transform.layers import LATENT_UNIT
+from slic_cli.transform.verdict import verdict_of
 
 Pixels = npt.NDArray[np.uint8]
 RealLatents = tuple[torch.Tensor, torch.Tensor]  # y and z of a strip, float32
@@ -96,7 +96,7 @@ class Codec:
         check_shapes(tensors, architecture.shapes)
         self._transform = architecture.transform(tensors, self.device, self.precision)
         self._coder = architecture.coder(tensors)
-        self._silence = silence_of(tensors)
+        self._verdict = verdict_of(tensors)
 
     def encode(self, pixels: Pixels, icc: bytes = b"", exif: bytes = b"", strip_rows: int | None = None) -> SlicFile:
         """Compress a picture: uint8 (height, width, 3) RGB."""
@@ -118,8 +118,8 @@ class Codec:
         padded, (rows, _) = _pad(pixels), latent_size(*pixels.shape[:2])
         for strip in strips_of(len(pixels), strip_rows):
             y = self._transform.analyse_rows(padded, strip.start, strip.stop)
-            if self._silence:
-                y = self._silence(y, above=strip.start > 0, below=strip.stop < rows)
+            if self._verdict:
+                y = self._verdict(y, above=strip.start > 0, below=strip.stop < rows)
             yield y, self._transform.hyper_analysis(y)
 
     def count_symbols(self, strips: Iterable[RealLatents]) -> npt.NDArray[np.int64]:

@@ -19,9 +19,9 @@ from slic_cli.errors import BadModelFile
 from slic_cli.latent_tables import LatentTables, expected_tables, table_tensors
 from slic_cli.model_file import save_model
 from slic_cli.shapes import check_shapes
-from slic_cli.transform.alarm import ANSWERS, CHANCE, CHANNELS, silence_of
 from slic_cli.transform.edges import COLOUR, FILTER
 from slic_cli.transform.minnen2018 import MAGNITUDES
+from slic_cli.transform.verdict import ANSWERS, CHANCE, CHANNELS, COHERENCE, verdict_of
 
 Array = npt.NDArray[np.float64]
 
@@ -33,6 +33,7 @@ _FOR_ENCODERS = {  # tensors of a model file, and what a state has them as
     ANSWERS: "answers",
     CHANNELS: "answering",
     CHANCE: "chance",
+    COHERENCE: "coherence",
 }
 _DERIVED = ("bound", "pedestal", "target", "_offset", "_quantized_cdf", "_cdf_length", ".mask")
 _Z_REACH = 1 << 10
@@ -67,7 +68,7 @@ def export_model(
     if bits_per_squared_step is not None:
         tensors[TRADEOFF] = np.array([bits_per_squared_step], np.float32)
     architecture.coder(tensors)  # refuses what could not be coded exactly
-    silence_of(tensors)
+    verdict_of(tensors)
     save_model(path, tensors, metadata, force)
 
 

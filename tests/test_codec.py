@@ -26,7 +26,7 @@ from slic_cli.model_file import load_tensors, save_model
 from slic_cli.quantisation import quantise
 from slic_cli.registry import DEFAULT_MODEL, find_model, read_spec
 from slic_cli.transform import balle2018
-from slic_cli.transform.alarm import ANSWERS, CHANNELS
+from slic_cli.transform.verdict import ANSWERS, CHANNELS
 
 GOLDEN = Path(__file__).parent / "golden"  # only scripts/regenerate_golden.py writes there
 

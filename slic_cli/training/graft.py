@@ -54,15 +54,16 @@ def ungraft(codec: Hyperprior) -> Carrier:
 
 @torch.no_grad()
 def answering(codec: Hyperprior) -> Arrays:
-    """For encoders (slic_cli/transform/alarm.py): which latents of `codec` are its carrier's answers, the kernels that
-    sum them, and what is taken for chance; nothing without a carrier."""
+    """For encoders (slic_cli/transform/verdict.py): which latents of `codec` are its carrier's answers, the kernels
+    that sum them, and what is taken for chance's and for the wave's; nothing without a carrier."""
     own = _own_channels(codec)[3]
     last = codec.net.g_a[6]
     if last.weight[own][-1].any() or not last.bias[own][-1]:  # no constant to draw a wave from
         return {}
     channels = np.arange(own.start, own.stop - 1, dtype=np.int32)
-    answers, chance = grafted_answers(codec).detach().cpu().numpy(), np.array([_CHANCE], np.float32)
-    return {"answers": answers, "answering": channels, "chance": chance}
+    shares = {"chance": _CHANCE, "coherence": _shape_of(codec.architecture).COHERENCE}
+    told = {"answers": grafted_answers(codec).detach().cpu().numpy(), "answering": channels}
+    return told | {name: np.array([share], np.float32) for name, share in shares.items()}
 
 
 def grafted_alarm(codec: Hyperprior, y: Tensor, soft: bool = False) -> Tensor:

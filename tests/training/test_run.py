@@ -28,7 +28,7 @@ from slic_cli.training.drafts import TRADEOFFS
 from slic_cli.training.graft import ungraft
 from slic_cli.training.recipe import LAMBDAS, read_recipe
 from slic_cli.training.start import read_codec, read_weights
-from slic_cli.transform.alarm import ANSWERS, CHANCE, CHANNELS
+from slic_cli.transform.verdict import ANSWERS, CHANCE, CHANNELS, COHERENCE
 
 
 @pytest.fixture(autouse=True)
@@ -234,6 +234,7 @@ def test_a_carrier_alone_makes_a_model(photograph_folder: Path, how: str) -> Non
     tensors = load_tensors(spec)
     np.testing.assert_array_equal(tensors[CHANNELS], np.arange(20, 36))
     assert 0 < tensors[CHANCE][0] < 1
+    assert 0 < tensors[COHERENCE][0] < 1
     np.testing.assert_allclose(tensors[ANSWERS], ungraft(read_codec(spec.path)).answers.detach(), atol=2e-3)
 
 
