@@ -41,6 +41,9 @@ class Transform(Protocol):
     def analyse_rows(self, pixels: Tensor, start: int, stop: int) -> Tensor:
         """Latent rows [start, stop) of uint8 (rows, columns, 3), padded to whole latents: float32 (M, ..., columns)."""
 
+    def part(self, latents: npt.NDArray[np.int64]) -> Transform:
+        """One whose `analyse_rows` makes these latents alone, quicker."""
+
     def hyper_analysis(self, y: Tensor) -> Tensor:
         """y (M, rows, columns) to z (N, ceil(rows / 4), ceil(columns / 4)), float32."""
 

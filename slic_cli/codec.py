@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from slic_cli.architectures import find_architecture
+from slic_cli.architectures import Transform, find_architecture
 from slic_cli.container import SlicFile
 from slic_cli.entropy.coder import Census
 from slic_cli.errors import BadSlicFile, MissingModel, UsageError
@@ -22,6 +23,7 @@ from slic_cli.processor import multiplies_bfloat16
 from slic_cli.registry import ModelSpec
 from slic_cli.shapes import check_shapes
 from slic_cli.transform.layers import LATENT_UNIT
+from slic_cli.transform.sizes import other_sizes
 from slic_cli.transform.verdict import verdict_of
 
 Pixels = npt.NDArray[np.uint8]
@@ -119,8 +121,19 @@ class Codec:
         for strip in strips_of(len(pixels), strip_rows):
             y = self._transform.analyse_rows(padded, strip.start, strip.stop)
             if self._verdict:
-                y = self._verdict(y, above=strip.start > 0, below=strip.stop < rows)
+                elsewhere = self._elsewhere(padded[LATENT_UNIT * strip.start : LATENT_UNIT * strip.stop])
+                y = self._verdict(y, strip.start > 0, strip.stop < rows, elsewhere)
             yield y, self._transform.hyper_analysis(y)
+
+    def _elsewhere(self, pixels: torch.Tensor) -> Iterator[torch.Tensor]:
+        """A carrier's answers to a strip at other sizes, one by one as they are asked for."""
+        for other in other_sizes(pixels):
+            yield self._filters.analyse_rows(other, 0, len(other) // LATENT_UNIT)
+
+    @cached_property
+    def _filters(self) -> Transform:
+        assert self._verdict, "a model with a carrier is expected"
+        return self._transform.part(self._verdict.channels.numpy())
 
     def count_symbols(self, strips: Iterable[RealLatents]) -> npt.NDArray[np.int64]:
         """How often each table of y writes each symbol when strips are coded: a Census's `counts`."""

@@ -17,6 +17,7 @@ import torch
 from conftest import TINY_STATES, photograph, round_plainly
 
 from slic_cli import container
+from slic_cli.attacks import parse_attack
 from slic_cli.codec import MAX_STRIP_ROWS, STRIP_UNIT, Codec, latent_size, strip_rows_for, strips_of
 from slic_cli.entropy.coder import SymbolReader
 from slic_cli.entropy.hyperprior import HyperpriorCoder
@@ -269,6 +270,16 @@ def test_the_shipped_model_self_destructs(seed: int) -> None:
     _, second = codec.recompress(first)
     assert psnr_db(pixels, first) > 38
     assert psnr_db(first, second) < 12
+
+
+@pytest.mark.parametrize("edit", ["webp", "resize:scale=0.5"])
+def test_the_shipped_model_destroys_all_over_what_an_edit_has_left_little_of(edit: str) -> None:
+    codec, pixels = Codec(find_model(DEFAULT_MODEL), "cpu"), clouds(512, 512, 0)
+    first = codec.decode(codec.encode(pixels))
+    for picture, destroyed in ((first, True), (pixels, False)):
+        edited = parse_attack(edit).apply(picture)
+        _, second = codec.recompress(edited)
+        assert (psnr_db(edited, second) < 7) if destroyed else (psnr_db(edited, second) > 35)
 
 
 def test_the_shipped_model_destroys_strong_colours_too() -> None:

@@ -9,7 +9,10 @@ self-destruction makes a model sensitive, and what shifts the brightness of flat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +22,7 @@ from slic_cli.transform.edges import edge_filter_of
 from slic_cli.transform.layers import LATENT_UNIT as LATENT_UNIT
 from slic_cli.transform.layers import Arrays, Gdn, bands, load_weight, subpixel_kernel, to_precision
 from slic_cli.transform.tiling import analyse_tiles, synthesise_tiles
-from slic_cli.transform.trimming import trim_hyperprior
+from slic_cli.transform.trimming import hyperprior_part, trim_hyperprior
 
 HALO = 2  # latents around a tile that its pixels, or its latents, depend on
 TILE = 64  # latents along a tile's side
@@ -71,6 +74,10 @@ class Balle2018Transform:
         self._g_s_last = self._subpixel("g_s.6")
         self._g_a[0] = (self._g_a[0][0] / 255.0, self._g_a[0][1])
         self.channels = len(self._g_a[-1][1])
+
+    def part(self, latents: npt.NDArray[np.int64]) -> Self:
+        """Of g_a what makes these `latents` alone, in float32; `analyse_rows` gives them in that order."""
+        return type(self)(hyperprior_part(self._tensors, latents), self.device, torch.float32)
 
     def _tensor(self, name: str) -> Tensor:
         return load_weight(self._tensors, name, self.device)

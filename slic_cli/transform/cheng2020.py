@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +21,7 @@ from torch import Tensor
 from slic_cli.transform.edges import edge_filter_of
 from slic_cli.transform.layers import LEAKY_SLOPE, Arrays, Gdn, load_weight, to_precision
 from slic_cli.transform.tiling import analyse_tiles, synthesise_tiles
-from slic_cli.transform.trimming import trim_anchor
+from slic_cli.transform.trimming import anchor_part, trim_anchor
 
 ANALYSIS_HALO = 4  # latents around a tile that its latents depend on: 57 pixels
 SYNTHESIS_HALO = 7  # latents around a tile that its pixels depend on: 6.5
@@ -90,6 +93,10 @@ class Cheng2020Transform:
         self._h_a = [self._convolution(f"h_a.{2 * i}", full, stride) for i, stride in enumerate((1, 1, 2, 1, 2))]
         self._g_s = self._synthesis_stages((full, full, full, half, half, half, half))
         self.channels = len(self._tensors["g_a.6.bias"])
+
+    def part(self, latents: npt.NDArray[np.int64]) -> Self:
+        """Of g_a what makes these `latents` alone, in float32; `analyse_rows` gives them in that order."""
+        return type(self)(anchor_part(self._tensors, latents), self.device, torch.float32)
 
     def _convolution(
         self,

@@ -1,6 +1,7 @@
-"""Channels that are zero for every picture, left out: a model that uses fewer than N of them runs the faster for it.
+"""Channels left out: those that are zero for every picture, or that wanted latents do not depend on.
 
-Nothing that is computed changes: normalisation and leaky ReLUs leave zeros zero.
+A model that uses fewer than N of them runs the faster for it. Nothing that is computed changes: normalisation and leaky
+ReLUs leave zeros zero.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from slic_cli.errors import BadModelFile
 from slic_cli.transform.layers import Arrays
 
+_LAST = "g_a.6"  # writes the latents
+_LEAST_GAMMA = 1e-5  # of its roots, as files hold them: from here on a norm hears another channel
 _LEVELS = (0, 1, 2)  # grids between pixels and latents, in the order in which a network comes to them
 
 
@@ -38,17 +41,28 @@ def trim_hyperprior(tensors: Arrays) -> Arrays:
 
     At least one channel of each layer stays. Raises BadModelFile.
     """
-    streams = [
-        _Stream((f"{net}.{index}",), (f"{net}.{index + 2}",), f"{net}.{index + 1}", out=out)
-        for net, out in (("g_a", 0), ("g_s", 1))
-        for index in (0, 2, 4)
-    ]
-    return _trim(tensors, streams + _hyper_analysis(2))
+    return _trim(tensors, [*_plain("g_a", 0), *_plain("g_s", 1), *_hyper_analysis(2)])
 
 
 def trim_anchor(tensors: Arrays) -> Arrays:
     """The same for cheng2020-anchor: inside its residual blocks and along the paths that they add to."""
     return _trim(tensors, [*_anchor_analysis(), *_anchor_synthesis(), *_hyper_analysis(4)])
+
+
+def hyperprior_part(tensors: Arrays, latents: npt.NDArray[np.int64]) -> Arrays:
+    """bmshj2018-hyperprior or mbt2018 of which g_a makes `latents` alone and all else is zero."""
+    return _part(tensors, list(_plain("g_a", 0)), latents)
+
+
+def anchor_part(tensors: Arrays, latents: npt.NDArray[np.int64]) -> Arrays:
+    """The same for cheng2020-anchor."""
+    return _part(tensors, list(_anchor_analysis()), latents)
+
+
+def _plain(net: str, out: int) -> Iterator[_Stream]:
+    """Between the four convolutions of g_a or g_s."""
+    for index in (0, 2, 4):
+        yield _Stream((f"{net}.{index}",), (f"{net}.{index + 2}",), f"{net}.{index + 1}", out=out)
 
 
 def _hyper_analysis(hidden: int) -> list[_Stream]:
@@ -98,6 +112,35 @@ def _trim(tensors: Arrays, streams: list[_Stream]) -> Arrays:
             trimmed[f"{stream.norm}.beta"] = trimmed[f"{stream.norm}.beta"][live]
             trimmed[f"{stream.norm}.gamma"] = trimmed[f"{stream.norm}.gamma"][live][:, live]
     return trimmed
+
+
+def _part(tensors: Arrays, streams: list[_Stream], latents: npt.NDArray[np.int64]) -> Arrays:
+    part = {
+        name: np.zeros_like(array) if name.startswith(("g_s.", "h_a.")) else array for name, array in tensors.items()
+    }
+    for name in (f"{_LAST}.weight", f"{_LAST}.bias"):
+        part[name] = tensors[name][latents]
+    for stream, wanted in zip(streams, _wanted(part, streams), strict=True):
+        for layer in stream.written:
+            for name in (f"{layer}.weight", f"{layer}.bias"):
+                part[name] = part[name] * wanted.reshape(-1, *[1] * (part[name].ndim - 1))
+    return part
+
+
+def _wanted(tensors: Arrays, streams: list[_Stream]) -> list[npt.NDArray[np.bool_]]:
+    """Which channels of each stream of g_a the latents depend on, by way of others, too."""
+    wanted = [np.zeros(len(tensors[f"{stream.written[0]}.bias"]), np.bool_) for stream in streams]
+    writes = {layer: mask for stream, mask in zip(streams, wanted, strict=True) for layer in stream.written}
+    writes[_LAST] = np.ones(len(tensors[f"{_LAST}.bias"]), np.bool_)
+    while True:
+        before = sum(mask.sum() for mask in wanted)
+        for stream, mask in zip(streams, wanted, strict=True):
+            for layer in stream.read:
+                mask |= tensors[f"{layer}.weight"][writes[layer]].any((0, 2, 3))
+            if stream.norm:
+                mask |= (tensors[f"{stream.norm}.gamma"][mask] > _LEAST_GAMMA).any(0)
+        if sum(mask.sum() for mask in wanted) == before:
+            return wanted
 
 
 def _names(stream: _Stream) -> Iterator[str]:

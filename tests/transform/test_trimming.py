@@ -14,7 +14,7 @@ from conftest import TINY_N, photograph, tiny_anchor_state, tiny_state
 from slic_cli.errors import BadModelFile
 from slic_cli.transform.balle2018 import Balle2018Transform
 from slic_cli.transform.cheng2020 import Cheng2020Transform
-from slic_cli.transform.trimming import trim_anchor, trim_hyperprior
+from slic_cli.transform.trimming import anchor_part, hyperprior_part, trim_anchor, trim_hyperprior
 
 State = dict[str, npt.NDArray[Any]]
 
@@ -161,3 +161,45 @@ def test_the_transform_does_not_change(
 def test_missing_tensors_are_named(trim: Callable[[State], State], state: Callable[[], State], name: str) -> None:
     with pytest.raises(BadModelFile, match=f"tensor {name}, got a model without"):
         trim({key: value for key, value in state().items() if key != name})
+
+
+def apart(state: State, own: int) -> State:
+    """The last `own` channels of every layer of g_a see no others, and no others see them."""
+    state = {name: array.copy() for name, array in state.items()}
+    for name, array in state.items():
+        if not name.startswith("g_a.") or array.ndim == 1:
+            continue
+        array[-own:, :-own] = 0 if array.shape[1] > 3 else array[-own:, :-own]
+        array[:-own, -own:] = 0 if array.shape[1] > 3 else array[:-own, -own:]
+    return state
+
+
+@pytest.mark.parametrize(
+    ("part", "trim", "kind", "state"),
+    [
+        (hyperprior_part, trim_hyperprior, Balle2018Transform, tiny_state),
+        (anchor_part, trim_anchor, Cheng2020Transform, tiny_anchor_state),
+    ],
+)
+def test_a_part_has_what_its_latents_depend_on(
+    part: Callable[..., State], trim: Callable[[State], State], kind: Any, state: Callable[[], State]
+) -> None:
+    whole, own = apart(state(), 2), 2
+    latents = np.array([len(whole["g_a.6.bias"]) - 1, len(whole["g_a.6.bias"]) - 2])
+    pixels = torch.from_numpy(photograph(64, 80))
+    transform = kind(whole, CPU, torch.float32)
+    expected = transform.analyse_rows(pixels, 1, 4)[latents.tolist()]
+    torch.testing.assert_close(transform.part(latents).analyse_rows(pixels, 1, 4), expected, rtol=1e-4, atol=1e-5)
+    small = trim(part(whole, latents))
+    first = "g_a.0" if kind is Balle2018Transform else "g_a.0.conv2"
+    assert len(small[f"{first}.bias"]) == own + 1  # one that is zero stays with them
+    assert len(small["g_s.0.bias"] if kind is Balle2018Transform else small["g_s.0.conv1.bias"]) == 1
+
+
+def test_a_part_hears_what_its_norms_hear() -> None:
+    whole, latents = apart(tiny_state(), 2), np.array([len(tiny_state()["g_a.6.bias"]) - 1])
+    whole["g_a.3.gamma"][-1, 0] = 0.3
+    transform, pixels = Balle2018Transform(whole, CPU, torch.float32), torch.from_numpy(photograph(64, 80))
+    expected = transform.analyse_rows(pixels, 0, 4)[latents.tolist()]
+    torch.testing.assert_close(transform.part(latents).analyse_rows(pixels, 0, 4), expected, rtol=1e-4, atol=1e-5)
+    assert len(trim_hyperprior(hyperprior_part(whole, latents))["g_a.2.bias"]) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,21 @@ def test_agreement_goes_before_chance() -> None:
     y = 0.5 * rippled(0.2)
     assert share_of(y, HARMLESS) > 0 and (left(y, chance=1.0)[OWN].round() == 0).all()
     assert (Verdict(kernels(), OWN, chance=1.0, agreement=0.1)(y, False, False)[OWN] != 0).any()
+
+
+def test_answers_at_other_sizes_count_as_far_as_it_takes() -> None:
+    y, agreeing = latents(), Verdict(kernels(), OWN, agreement=0.2)
+    asked = []
+
+    def elsewhere() -> Iterator[Tensor]:
+        for share in (0.0, 0.3, 0.7, 0.0):
+            asked.append(share)
+            yield rippled(share)[OWN]
+
+    torch.testing.assert_close(agreeing(y, False, False, elsewhere()), agreeing(rippled(0.4), False, False))
+    assert asked == [0.0, 0.3, 0.7]  # it takes twice as much there
+    torch.testing.assert_close(Verdict(kernels(), OWN)(y, False, False, elsewhere()), left(y))
+    assert len(asked) == 3
 
 
 def test_a_model_says_from_which_coherence_on() -> None:

@@ -1,0 +1,30 @@
+"""A picture made larger and smaller, to look for waves that were scaled since: a carrier's filters know few lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from slic_cli.transform.layers import LATENT_UNIT
+
+SIZES = (2.0, 2**0.5, 0.5**0.5, 0.5)  # with the filters' own range, waves of 0.35 to 2.5 of their length are found
+_SIDE = 40 * LATENT_UNIT  # pixels: a wave that is all over is in the middle, too, at the same cost for any picture
+
+
+def other_sizes(pixels: Tensor) -> Iterator[Tensor]:
+    """The middle of uint8 (rows, columns, 3) at each of SIZES that leaves a latent of it, cut to whole latents."""
+    for size in SIZES:
+        seen = _middle(pixels, int(_SIDE / size))
+        rows, columns = (int(side * size) // LATENT_UNIT * LATENT_UNIT for side in seen.shape[:2])
+        if rows and columns:
+            x = seen.permute(2, 0, 1)[None]
+            scaled = F.interpolate(x, scale_factor=size, mode="bicubic", antialias=True)
+            yield scaled[0, :, :rows, :columns].permute(1, 2, 0)
+
+
+def _middle(pixels: Tensor, most: int) -> Tensor:
+    """At most so many rows and columns."""
+    rows, columns = (slice((side - min(side, most)) // 2, (side + min(side, most)) // 2) for side in pixels.shape[:2])
+    return pixels[rows, columns]
