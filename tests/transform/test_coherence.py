@@ -47,4 +47,5 @@ def test_random_phases_hardly_agree() -> None:
 
 def test_small_strips_need_more() -> None:
     assert least_coherence(0.05, 1536) == 0.05
-    assert least_coherence(0.05, 64) == pytest.approx(0.15)
+    assert least_coherence(0.05, 120) == pytest.approx(0.1)
+    assert least_coherence(0.2, 120) == pytest.approx(0.4)
