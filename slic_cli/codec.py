@@ -23,8 +23,8 @@ from slic_cli.processor import multiplies_bfloat16
 from slic_cli.registry import ModelSpec
 from slic_cli.shapes import check_shapes
 from slic_cli.transform.layers import LATENT_UNIT
-from slic_cli.transform.sizes import other_sizes
 from slic_cli.transform.verdict import verdict_of
+from slic_cli.transform.views import other_views
 
 Pixels = npt.NDArray[np.uint8]
 RealLatents = tuple[torch.Tensor, torch.Tensor]  # y and z of a strip, float32
@@ -121,14 +121,14 @@ class Codec:
         for strip in strips_of(len(pixels), strip_rows):
             y = self._transform.analyse_rows(padded, strip.start, strip.stop)
             if self._verdict:
-                elsewhere = self._elsewhere(padded[LATENT_UNIT * strip.start : LATENT_UNIT * strip.stop])
-                y = self._verdict(y, strip.start > 0, strip.stop < rows, elsewhere)
+                views = self._views(padded[LATENT_UNIT * strip.start : LATENT_UNIT * strip.stop])
+                y = self._verdict(y, strip.start > 0, strip.stop < rows, views)
             yield y, self._transform.hyper_analysis(y)
 
-    def _elsewhere(self, pixels: torch.Tensor) -> Iterator[torch.Tensor]:
-        """A carrier's answers to a strip at other sizes, one by one as they are asked for."""
-        for other in other_sizes(pixels):
-            yield self._filters.analyse_rows(other, 0, len(other) // LATENT_UNIT)
+    def _views(self, pixels: torch.Tensor) -> Iterator[tuple[float, torch.Tensor]]:
+        """A carrier's answers to a strip turned and at other sizes, one by one as they are asked for."""
+        for size, view in other_views(pixels):
+            yield size, self._filters.analyse_rows(view, 0, len(view) // LATENT_UNIT)
 
     @cached_property
     def _filters(self) -> Transform:

@@ -4,9 +4,9 @@ Photographs wake a few latents of a carrier, here and there, too weakly for anyt
 Those are left out. Where a model says so, alarms that stand alone are left out, too, unless they are as loud as only
 the wave's own: a first decode has its wave everywhere, a photograph something like it in places.
 
-And where a model says so, answers that agree over a whole strip, or would if it were larger or smaller, are taken for
-those of a wave that an edit has left little of, and written as if it had left all. The synthesis then destroys the
-strip. That is the encoder's doing; without it the network destroys where its own alarms are loud enough.
+And where a model says so, answers that agree over a whole strip, or would if it were turned, larger or smaller, are
+taken for those of a wave that an edit has left little of, and written as if it had left all. The synthesis then
+destroys the strip. That is the encoder's doing; without it the network destroys where its own alarms are loud enough.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ QUIET = 5.0  # an alarm below which noise of an eighth of an 8-bit level is all 
 LOUD = 600.0  # the wave raises more in most places of 160 pixels, after many edits, too; photographs hardly ever half
 
 _REACH = 2  # latents between one that is not 0 and the farthest place where it adds to an alarm
-_ELSEWHERE = 2.0  # times the agreement: at twice the size the blocks of codecs are as long as the wave
+_SCALED = 2.0  # times the agreement: at twice the size the blocks of codecs are as long as the wave
 _FULL = 4.0  # an answer of twice what an undisturbed wave gets
 
 
@@ -51,25 +51,28 @@ class Verdict:
     agreement: float | None = None
 
     @torch.inference_mode()
-    def __call__(self, y: Tensor, above: bool, below: bool, elsewhere: Iterable[Tensor] = ()) -> Tensor:
+    def __call__(self, y: Tensor, above: bool, below: bool, views: Iterable[tuple[float, Tensor]] = ()) -> Tensor:
         """`y` (M, rows, columns), whole or a strip of a picture with more of it `above` or `below`, where the alarm is
         not known and everything stays that is not taken for chance's.
 
-        `elsewhere` are the same channels of what else may show a wave, the strip at other sizes."""
+        `views` are the same channels of the strip seen otherwise, and at which size."""
         own = y[self.channels].cpu()
         y = y.clone()
-        if self._agree(own, elsewhere):
+        if self._agree(own, views):
             y[self.channels] = self._full.to(y)
         else:
             y[self.channels] = (own * self._kept(own.round(), above, below)).to(y)
         return y
 
-    def _agree(self, own: Tensor, elsewhere: Iterable[Tensor]) -> bool:
-        """Whether answers do, at the strip's own size or at another; sizes are looked at as far as it takes."""
+    def _agree(self, own: Tensor, views: Iterable[tuple[float, Tensor]]) -> bool:
+        """Whether answers do, as the strip is or otherwise; views are asked for as far as it takes."""
         if self.agreement is None:
             return False
-        looks = chain([(own, self.agreement)], ((other, _ELSEWHERE * self.agreement) for other in elsewhere))
-        return any(coherence(part.round()) >= least_coherence(least, part[0].numel()) for part, least in looks)
+        for size, answers in chain([(1.0, own)], views):
+            least = self.agreement * (1 if size == 1 else _SCALED)
+            if coherence(answers.round()) >= least_coherence(least, answers[0].numel()):
+                return True
+        return False
 
     def _kept(self, rounded: Tensor, above: bool, below: bool) -> Tensor:
         """1 where answers stay, else 0: (rows, columns)."""

@@ -136,19 +136,21 @@ def test_agreement_goes_before_chance() -> None:
     assert (Verdict(kernels(), OWN, chance=1.0, agreement=0.1)(y, False, False)[OWN] != 0).any()
 
 
-def test_answers_at_other_sizes_count_as_far_as_it_takes() -> None:
+@pytest.mark.parametrize(("size", "expected"), [(1.0, [0.0, 0.5]), (2.0, [0.0, 0.5, 0.9])])
+def test_other_views_count_as_far_as_it_takes(size: float, expected: list[float]) -> None:
+    """Twice as much at other sizes."""
     y, agreeing = latents(), Verdict(kernels(), OWN, agreement=0.2)
     asked = []
 
-    def elsewhere() -> Iterator[Tensor]:
-        for share in (0.0, 0.3, 0.7, 0.0):
+    def views() -> Iterator[tuple[float, Tensor]]:
+        for share in (0.0, 0.5, 0.9, 0.0):
             asked.append(share)
-            yield rippled(share)[OWN]
+            yield size, rippled(share)[OWN]
 
-    torch.testing.assert_close(agreeing(y, False, False, elsewhere()), agreeing(rippled(0.4), False, False))
-    assert asked == [0.0, 0.3, 0.7]  # it takes twice as much there
-    torch.testing.assert_close(Verdict(kernels(), OWN)(y, False, False, elsewhere()), left(y))
-    assert len(asked) == 3
+    torch.testing.assert_close(agreeing(y, False, False, views()), agreeing(rippled(0.9), False, False))
+    assert asked == expected
+    torch.testing.assert_close(Verdict(kernels(), OWN)(y, False, False, views()), left(y))
+    assert asked == expected
 
 
 def test_a_model_says_from_which_coherence_on() -> None:
