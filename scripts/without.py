@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from slic_cli.errors import UsageError
 from slic_cli.model_file import load_tensors, save_model
 from slic_cli.registry import find_model, read_spec
 
@@ -25,7 +24,7 @@ def main() -> None:
     for name in given.tensors:
         if not name.startswith("encoder.") or name not in tensors:
             own = ", ".join(other for other in tensors if other.startswith("encoder."))
-            raise UsageError(f"expected one of {own}, got {name}")
+            parser.error(f"expected one of {own}, got {name}")
     kept = {name: array for name, array in tensors.items() if name not in given.tensors}
     save_model(given.target, kept, spec.metadata, force=False)
     print(f"{given.target}: {read_spec(given.target).digest[:12]}")

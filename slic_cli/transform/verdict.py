@@ -102,7 +102,8 @@ def verdict_of(tensors: Mapping[str, npt.NDArray[Any]]) -> Verdict | None:
     if ANSWERS not in tensors and CHANNELS not in tensors:
         return None
     answers, channels = tensors.get(ANSWERS), tensors.get(CHANNELS)
-    shares = [tensors.get(name, np.zeros(1, np.float32)) for name in (CHANCE, COHERENCE)]
+    chance, agreement = tensors.get(CHANCE), tensors.get(COHERENCE)
+    shares = [share for share in (chance, agreement) if share is not None]
     known = len(tensors["g_a.6.bias"])
     fitting = (
         answers is not None
@@ -116,12 +117,16 @@ def verdict_of(tensors: Mapping[str, npt.NDArray[Any]]) -> Verdict | None:
         and channels.shape == (GROUPS * answers.shape[1],)
         and 0 <= channels.min() <= channels.max() < known
         and all(share.dtype == np.float32 and share.shape == (1,) and 0 <= share[0] <= 1 for share in shares)
-        and not (COHERENCE in tensors and answers.shape[1] % 2)
+        and (agreement is None or answers.shape[1] % 2 == 0)
     )
     if not fitting:
         parts = f"finite kernels (2, n, sums, 5, 5) in {ANSWERS}", f"2 n of {known} channels in {CHANNELS}"
         more = f"a share in {CHANCE}", f"another in {COHERENCE}, then with an even n"
         raise BadModelFile(f"expected {', '.join((*parts, *more))}, got others")
     kernels, own = torch.from_numpy(np.array(answers, np.float32)), torch.from_numpy(np.array(channels, np.int64))
-    agreement = float(shares[1][0]) if COHERENCE in tensors else None
-    return Verdict(kernels, own, float(shares[0][0]), agreement)
+    return Verdict(
+        kernels,
+        own,
+        chance=0.0 if chance is None else float(chance[0]),
+        agreement=None if agreement is None else float(agreement[0]),
+    )
