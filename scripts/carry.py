@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="training photographs")
     parser.add_argument("--levels", type=float, help="the wave's, where not the carrier's own")
+    parser.add_argument("--pattern", type=float, help="levels of the pattern's luma, where not the carrier's own")
     parser.add_argument("--sums", type=float, default=1.0, help="what its sums over latents are multiplied by")
     parser.add_argument("--unit", type=int, help="as in a recipe's [model]")
     parser.add_argument("--distortion-weight", type=float, help="as in a recipe's [model]")
@@ -36,6 +37,7 @@ def main() -> None:
     model = find_model(given.model)
     carrier = read_carrier(given.carrier)
     carrier.levels = given.levels or carrier.levels
+    carrier.pattern = carrier.pattern if given.pattern is None else given.pattern
     arrays = recarry(model.path, carrier, given.sums)
     n, m = arrays["g_a.6.weight"].shape[1::-1]
     table = ModelTable(

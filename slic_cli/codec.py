@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from slic_cli.processor import multiplies_bfloat16
 from slic_cli.registry import ModelSpec
 from slic_cli.shapes import check_shapes
 from slic_cli.transform.layers import LATENT_UNIT
+from slic_cli.transform.pattern import pattern_of
 from slic_cli.transform.verdict import verdict_of
 from slic_cli.transform.views import other_views
 
@@ -98,7 +99,7 @@ class Codec:
         check_shapes(tensors, architecture.shapes)
         self._transform = architecture.transform(tensors, self.device, self.precision)
         self._coder = architecture.coder(tensors)
-        self._verdict = verdict_of(tensors)
+        self._verdict, self._pattern = verdict_of(tensors), pattern_of(tensors)
 
     def encode(self, pixels: Pixels, icc: bytes = b"", exif: bytes = b"", strip_rows: int | None = None) -> SlicFile:
         """Compress a picture: uint8 (height, width, 3) RGB."""
@@ -121,14 +122,18 @@ class Codec:
         for strip in strips_of(len(pixels), strip_rows):
             y = self._transform.analyse_rows(padded, strip.start, strip.stop)
             if self._verdict:
-                views = self._views(padded[LATENT_UNIT * strip.start : LATENT_UNIT * strip.stop])
-                y = self._verdict(y, strip.start > 0, strip.stop < rows, views)
+                seen = padded[LATENT_UNIT * strip.start : LATENT_UNIT * strip.stop]
+                patterned = partial(self._patterned, seen)
+                y = self._verdict(y, strip.start > 0, strip.stop < rows, self._views(seen), patterned)
             yield y, self._transform.hyper_analysis(y)
 
     def _views(self, pixels: torch.Tensor) -> Iterator[tuple[float, torch.Tensor]]:
         """A carrier's answers to a strip turned and at other sizes, one by one as they are asked for."""
         for size, view in other_views(pixels):
             yield size, self._filters.analyse_rows(view, 0, len(view) // LATENT_UNIT)
+
+    def _patterned(self, pixels: torch.Tensor) -> bool:
+        return self._pattern is not None and self._pattern.found(pixels)
 
     @cached_property
     def _filters(self) -> Transform:

@@ -21,6 +21,7 @@ from slic_cli.model_file import save_model
 from slic_cli.shapes import check_shapes
 from slic_cli.transform.edges import COLOUR, FILTER
 from slic_cli.transform.minnen2018 import MAGNITUDES
+from slic_cli.transform.pattern import PATTERN, pattern_of
 from slic_cli.transform.verdict import ANSWERS, CHANCE, CHANNELS, COHERENCE, verdict_of
 
 Array = npt.NDArray[np.float64]
@@ -34,6 +35,7 @@ _FOR_ENCODERS = {  # tensors of a model file, and what a state has them as
     CHANNELS: "answering",
     CHANCE: "chance",
     COHERENCE: "coherence",
+    PATTERN: "pattern",
 }
 _DERIVED = ("bound", "pedestal", "target", "_offset", "_quantized_cdf", "_cdf_length", ".mask")
 _Z_REACH = 1 << 10
@@ -69,6 +71,7 @@ def export_model(
         tensors[TRADEOFF] = np.array([bits_per_squared_step], np.float32)
     architecture.coder(tensors)  # refuses what could not be coded exactly
     verdict_of(tensors)
+    pattern_of(tensors)
     save_model(path, tensors, metadata, force)
 
 

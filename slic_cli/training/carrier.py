@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from slic_cli.training.checkpoint import load_checkpoint
 from slic_cli.training.filters import GROUP, LENGTH, TAPS, VARIANTS, phases, plain_filters
 from slic_cli.training.jpeg_simulation import TO_RGB
+from slic_cli.training.pattern import pattern_tile
 from slic_cli.training.residual_filters import residual_filters
 from slic_cli.training.rounding import straight_through_round
 from slic_cli.transform.alarm import HARMLESS, RUIN, alarm_of
@@ -46,24 +47,25 @@ class Carrier(nn.Module):
     """The wave and its filters, apart from any codec.
 
     `levels` is the wave's root mean square, in 8-bit levels; `filters` are "plain" or, in cheng2020-anchor, "residual".
+    `pattern` is how many levels of luma the pattern has that is drawn with the wave.
     """
 
     g_a: Any
 
-    def __init__(self, levels: float, filters: str = "plain") -> None:
+    def __init__(self, levels: float, filters: str = "plain", pattern: float = 0.0) -> None:
         super().__init__()
         self.g_a = _FILTERS[filters]()
         self.waves = nn.Parameter(_two_waves())
         self.answers = nn.Parameter(torch.stack([_answers(group) for group in range(2)]))
-        self.levels, self.filters = levels, filters
+        self.levels, self.filters, self.pattern = levels, filters, pattern
 
     def tile(self) -> Tensor:
         """What is added to every LENGTH x LENGTH pixels: (3, LENGTH, LENGTH), in [0, 1] units."""
         waves = self.waves - self.waves.mean((1, 2), keepdim=True)
-        return waves * (self.levels / 255 / waves.square().mean().sqrt())
+        return waves * (self.levels / 255 / waves.square().mean().sqrt()) + pattern_tile(self.pattern).to(waves)
 
     def mark(self, x: Tensor) -> Tensor:
-        """Pictures (n, 3, h, w) in [0, 1] with the wave, clamped."""
+        """Pictures (n, 3, h, w) in [0, 1] with the wave and the pattern, clamped."""
         rows, columns = (-(-side // LENGTH) for side in x.shape[2:])
         wave = self.tile().repeat(1, rows, columns)[:, : x.shape[2], : x.shape[3]]
         return (x + wave).clamp(0, 1)
@@ -76,7 +78,8 @@ class Carrier(nn.Module):
 def load_carrier(path: Path) -> Carrier:
     """What a carrier stage left in its checkpoint, on the CPU. Raises BadModelFile."""
     content = load_checkpoint(path, {})
-    carrier = Carrier(content["identity"]["levels"], content["identity"].get("filters", "plain"))
+    identity = content["identity"]
+    carrier = Carrier(identity["levels"], identity.get("filters", "plain"), identity.get("pattern", 0.0))
     carrier.load_state_dict(content["network"])
     return carrier
 

@@ -13,8 +13,10 @@ from slic_cli.training import plain_graft, residual_graft
 from slic_cli.training.carrier import Carrier, alarm
 from slic_cli.training.cheng2020 import Cheng2020
 from slic_cli.training.hyperprior import Arrays, Hyperprior
+from slic_cli.training.pattern import WAVES, pattern_levels, pattern_tile
 from slic_cli.training.recipe import carrier_widths
 
+_LEAST_PATTERN = 0.05  # levels: less is an accident of the wave
 _CHANCE = 0.1  # a share that photographs hardly reach as JPEG or WebP, and edited first decodes seldom fall short of
 
 
@@ -22,7 +24,7 @@ _CHANCE = 0.1  # a share that photographs hardly reach as JPEG or WebP, and edit
 def graft(codec: Hyperprior, carrier: Carrier, sensitivity: float = 1.0, sums: float = 1.0) -> None:
     """Put `carrier`, on the CPU, into the last channels of `codec`, which are overwritten.
 
-    What the others make of a photograph stays as it was, but for the wave that is added. `sensitivity` multiplies the
+    What the others make of a photograph stays as it was, but for what is drawn over it. `sensitivity` multiplies the
     latents that find it, before they are rounded, `sums` the kernels that sum them.
 
     Raises BadModelFile for a carrier of another kind of codec.
@@ -42,10 +44,12 @@ def ungraft(codec: Hyperprior) -> Carrier:
     Raises BadModelFile where there is none.
     """
     free, shape = _own_channels(codec), _shape_of(codec.architecture)
-    wave = shape.wave_of(codec.net, free) / codec.gain
-    if not wave.any():
+    tile = shape.wave_of(codec.net, free) / codec.gain
+    if not tile.any():
         raise BadModelFile("expected a codec with a carrier, got one without a wave")
-    carrier = Carrier(255 * wave.square().mean().sqrt().item(), shape.FILTERS)
+    pattern = _pattern_in(tile)
+    wave = tile - pattern_tile(pattern)
+    carrier = Carrier(255 * wave.square().mean().sqrt().item(), shape.FILTERS, pattern)
     shape.take_filters(codec.net, carrier, free, codec.gain)
     carrier.answers.copy_(grafted_answers(codec))
     carrier.waves.copy_(wave)
@@ -55,15 +59,24 @@ def ungraft(codec: Hyperprior) -> Carrier:
 @torch.no_grad()
 def answering(codec: Hyperprior) -> Arrays:
     """For encoders (slic_cli/transform/verdict.py): which latents of `codec` are its carrier's answers, the kernels
-    that sum them, and what is taken for chance's and for the wave's; nothing without a carrier."""
-    own = _own_channels(codec)[3]
-    last = codec.net.g_a[6]
+    that sum them, what is taken for chance's and for the wave's, and the pattern that is drawn with it; nothing without
+    a carrier."""
+    free, shape = _own_channels(codec), _shape_of(codec.architecture)
+    own, last = free[3], codec.net.g_a[6]
     if last.weight[own][-1].any() or not last.bias[own][-1]:  # no constant to draw a wave from
         return {}
     channels = np.arange(own.start, own.stop - 1, dtype=np.int32)
-    shares = {"chance": _CHANCE, "coherence": _shape_of(codec.architecture).COHERENCE}
+    shares = {"chance": _CHANCE, "coherence": shape.COHERENCE}
     told = {"answers": grafted_answers(codec).detach().cpu().numpy(), "answering": channels}
+    if _pattern_in(shape.wave_of(codec.net, free).cpu() / codec.gain):
+        told["pattern"] = np.array(WAVES, np.float32)
     return told | {name: np.array([share], np.float32) for name, share in shares.items()}
+
+
+def _pattern_in(tile: Tensor) -> float:
+    """Levels of it, 0 where none was put."""
+    levels = pattern_levels(tile)
+    return levels if levels >= _LEAST_PATTERN else 0.0
 
 
 def grafted_alarm(codec: Hyperprior, y: Tensor, soft: bool = False) -> Tensor:

@@ -208,7 +208,8 @@ class JpegSimTable(StageTable):
 class CarrierTable(StageTable):
     """Training of a carrier (slic_cli/training/carrier.py), which the slic stage then starts with.
 
-    `levels` is the wave's root mean square in 8-bit levels: what the first decode pays. `caution` weighs false alarms
+    `levels` is the wave's root mean square in 8-bit levels, `pattern` that of the luma of the pattern drawn with it
+    (slic_cli/training/pattern.py), 0 for none: what the first decode pays. `caution` weighs false alarms
     against missed ones, and `sensitivity` multiplies the last filters when training is over: the two trade one for the
     other. `sums` then multiplies the sums over latents: the encoder leaves alarms out that stand alone, which training
     does not know. The wave, and the sums, learn `wave_rate` times as fast as the filters. `edits` are drawn as in
@@ -219,6 +220,7 @@ class CarrierTable(StageTable):
 
     start: str = ""
     levels: float = 1.4
+    pattern: float = 0.3
     caution: float = 2.0
     sensitivity: float = 1.0
     sums: float = 1.0
@@ -229,6 +231,7 @@ class CarrierTable(StageTable):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(0 < self.levels <= 16, "levels", "more than 0, up to 16", self.levels)
+        _require(0 <= self.pattern <= 4, "pattern", "0 to 4", self.pattern)
         for key in ("caution", "sensitivity", "sums", "wave_rate"):
             _require(getattr(self, key) > 0, key, "more than 0", getattr(self, key))
         _require(0 <= self.hard_share <= 1, "hard_share", "0 to 1", self.hard_share)

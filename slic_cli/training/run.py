@@ -215,8 +215,8 @@ def _carrier_stage(run: Run) -> Stage:
     # Two at a time: where the wave ends up decides what a codec leaves of it, so a step should see many places.
     attacker = Attacker([make_edit(edit) for edit in table.edits], clean_share=0.0, shift_probability=0.9, group=2)
     filters = filters_of(recipe.model.architecture)
-    identity = {"levels": table.levels, "filters": filters, "seed": recipe.data.seed}
-    carrier = Carrier(table.levels, filters)
+    identity = {"levels": table.levels, "pattern": table.pattern, "filters": filters, "seed": recipe.data.seed}
+    carrier = Carrier(table.levels, filters, table.pattern)
     if table.start:
         earlier = read_carrier(table.start)
         check_filters(earlier, recipe.model.architecture)

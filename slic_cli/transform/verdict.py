@@ -5,16 +5,16 @@ Those are left out. Where a model says so, alarms that stand alone are left out,
 the wave's own: a first decode has its wave everywhere, a photograph something like it in places.
 
 And where a model says so, answers that agree over a whole strip, or would if it were turned, larger or smaller, are
-taken for those of a wave that an edit has left little of, and written as if it had left all. The synthesis then
-destroys the strip. That is the encoder's doing; without it the network destroys where its own alarms are loud enough.
+taken for those of a wave that an edit has left little of, and written as if it had left all; and so are those of a
+strip in which the model's pattern of lightness is found. The synthesis then destroys the strip. That is the encoder's
+doing; without it the network destroys where its own alarms are loud enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -51,24 +51,32 @@ class Verdict:
     agreement: float | None = None
 
     @torch.inference_mode()
-    def __call__(self, y: Tensor, above: bool, below: bool, views: Iterable[tuple[float, Tensor]] = ()) -> Tensor:
+    def __call__(
+        self,
+        y: Tensor,
+        above: bool,
+        below: bool,
+        views: Iterable[tuple[float, Tensor]] = (),
+        patterned: Callable[[], bool] = lambda: False,
+    ) -> Tensor:
         """`y` (M, rows, columns), whole or a strip of a picture with more of it `above` or `below`, where the alarm is
         not known and everything stays that is not taken for chance's.
 
-        `views` are the same channels of the strip seen otherwise, and at which size."""
+        `views` are the same channels of the strip seen otherwise, and at which size; `patterned` says whether the
+        pattern is found in it. Both are asked only where they can matter."""
         own = y[self.channels].cpu()
         y = y.clone()
-        if self._agree(own, views):
+        if self._agree([(1.0, own)]) or patterned() or self._agree(views):
             y[self.channels] = self._full.to(y)
         else:
             y[self.channels] = (own * self._kept(own.round(), above, below)).to(y)
         return y
 
-    def _agree(self, own: Tensor, views: Iterable[tuple[float, Tensor]]) -> bool:
-        """Whether answers do, as the strip is or otherwise; views are asked for as far as it takes."""
+    def _agree(self, views: Iterable[tuple[float, Tensor]]) -> bool:
+        """Whether answers do, at one of the sizes; views are asked for as far as it takes."""
         if self.agreement is None:
             return False
-        for size, answers in chain([(1.0, own)], views):
+        for size, answers in views:
             least = self.agreement * (1 if size == 1 else _SCALED)
             if coherence(answers.round()) >= least_coherence(least, answers[0].numel()):
                 return True

@@ -27,6 +27,7 @@ from slic_cli.training.graft import answering, filters_of, graft, grafted_alarm,
 from slic_cli.training.hyperprior import Hyperprior, best_gain
 from slic_cli.training.initialisation import karhunen_loeve
 from slic_cli.training.jpeg_simulation import TO_YCC
+from slic_cli.training.pattern import WAVES, pattern_tile
 from slic_cli.training.pixels import to_pixels, to_tensor
 from slic_cli.training.recipe import ModelTable, carrier_widths
 from slic_cli.training.start import start_codec
@@ -119,6 +120,28 @@ def test_a_marked_picture_is_ruined_and_a_plain_one_is_not(architecture: str) ->
     second = to_pixels(grafted.recompress(to_tensor(first, CPU))[0])
     assert psnr_db(plain, first) > 30
     assert psnr_db(first, second) < 12
+
+
+def test_the_pattern_is_drawn_over_it() -> None:
+    own = carrier()
+    wave = own.tile()
+    own.pattern = 0.4
+    torch.testing.assert_close(own.tile(), wave + pattern_tile(0.4))
+
+
+@torch.no_grad()
+@every_architecture
+def test_a_pattern_comes_out_as_it_went_in(architecture: str) -> None:
+    own, grafted = carrier(architecture), codec(architecture)
+    graft(grafted, own)
+    assert ungraft(grafted).pattern == 0
+    assert "pattern" not in answering(grafted)
+    own.pattern = 1.0
+    graft(grafted, own)
+    out = ungraft(grafted)
+    assert out.pattern == pytest.approx(1.0, abs=0.1)
+    assert out.levels == pytest.approx(own.levels, rel=0.01)
+    assert answering(grafted)["pattern"].tolist() == np.array(WAVES, np.float32).tolist()
 
 
 @torch.no_grad()

@@ -153,6 +153,25 @@ def test_other_views_count_as_far_as_it_takes(size: float, expected: list[float]
     assert asked == expected
 
 
+def test_a_strip_with_the_pattern_is_a_first_decode_s() -> None:
+    """Asked only where the strip's own answers do not agree, and before other views."""
+    asked = []
+
+    def say(answer: bool) -> bool:
+        asked.append(answer)
+        return answer
+
+    full = Verdict(kernels(), OWN, agreement=0.2)(rippled(0.9), False, False)
+    for agreement in (None, 0.2):
+        verdict = Verdict(kernels(), OWN, agreement=agreement)
+        y = latents()
+        torch.testing.assert_close(verdict(y, False, False, patterned=lambda: say(True)), full)
+        torch.testing.assert_close(verdict(y, False, False, patterned=lambda: say(False)), left(y))
+    assert asked == [True, False, True, False]
+    verdict(rippled(0.9), False, False, patterned=lambda: say(True))
+    assert len(asked) == 4
+
+
 def test_a_model_says_from_which_coherence_on() -> None:
     y = rippled(0.4)
     for least, full in ((0.2, True), (0.9, False)):

@@ -1,0 +1,220 @@
+"""A faint pattern of lightness that first decodes carry, and how an encoder looks for it in a picture.
+
+Colour waves are found place by place, but whoever takes the colour out takes them along. The pattern is found in a
+picture as a whole, or not at all: a few waves of lightness that repeat every 16 pixels, far fainter than what a
+photograph holds, in phases of their own. The Fourier transform of a picture, of each place what stands out from its
+surroundings, adds up what all of it has of each wave, at any size and angle asked for. Photographs have periodic
+things, too, the blocks of codecs among them, but not these waves in these phases and no others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from slic_cli.errors import BadModelFile
+
+PATTERN = "encoder.pattern"  # the tensor of a model
+PERIOD = 16  # pixels after which a pattern repeats itself
+SURE = 7.0  # a score that photographs have not: 6.1 at most of a thousand, edited
+
+_SIDE = 1024  # pixels of the middle of a picture that are looked at, at most
+_LEAST_SIDE = 96
+_LUMA = (0.299, 0.587, 0.114)
+_AROUND, _FLAT, _MOST = 3, 0.5, 2.0  # pixels of the surroundings each way, levels of their own noise, deviations
+_FINER = 1.25  # frequencies for each of the picture's own, at least
+_BIN = 16  # frequencies along a side of what is taken for one noise
+_LOUDEST = 4.0  # times the noise: what one wave may add
+_ALIKE = 0.78  # the cosine between what is found and the pattern, at least: a net's is 0.73
+_AXES = 0.5  # what codecs' blocks and horizons have more along rows and columns than elsewhere
+_CANDIDATES = 64  # of all sizes and angles, whose phases are looked at
+_GRID = 24  # shifts along a side, of a period
+_SIZES, _SIZE_STEP = (0.3, 2.2), 0.005  # of the pattern, and between two in natural logarithms
+_TURNED_SIZES, _TURNED_STEP, _ANGLES, _ANGLE_STEP = (0.85, 1.15), 0.006, 12.0, 0.35  # degrees
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Waves (n, 3), each with its periods in PERIOD columns and in PERIOD rows, more than none, and its phase.
+
+    With a wave there are all that it becomes when the picture is turned by right angles or mirrored.
+    """
+
+    waves: Tensor
+
+    def found(self, pixels: Tensor) -> bool:
+        """Whether uint8 (rows, columns, 3) carries it."""
+        return self.score(pixels) >= SURE
+
+    @torch.inference_mode()
+    def score(self, pixels: Tensor) -> float:
+        """How much of it uint8 (rows, columns, 3) has, in deviations of what chance has at one size, angle and shift.
+
+        0 for a picture too small to say, and for one whose waves are loud in other phases or not all there.
+        """
+        seen = _middle(pixels)
+        if min(seen.shape[:2]) < _LEAST_SIDE:
+            return 0.0
+        spectrum = _Spectrum(_standing_out(seen.float() @ torch.tensor(_LUMA)))
+        geometries = _geometries()
+        values, inside = spectrum.at(_frequencies(self._places, geometries))
+        number = inside.sum(1).clamp(min=len(self.waves) // 2)
+        best = (values.abs().square().sum(1) / number).topk(_CANDIDATES).indices
+        others = self._others(spectrum, geometries[best])
+        loudness = values[best].abs() / others[:, None]
+        values = torch.polar(_limited(loudness), values[best].angle()) * inside[best]
+        together = self._in_phase(values)
+        alike = together >= _ALIKE * number[best].sqrt() * values.abs().square().sum(1).sqrt()
+        return torch.where(alike, together / (number[best] / 2).sqrt(), 0.0).max().item()
+
+    def _others(self, spectrum: _Spectrum, geometries: Tensor) -> Tensor:
+        """How loud waves are that repeat as the pattern does without being of it, at least 1: (geometries)."""
+        values, inside = spectrum.at(_frequencies(self._absent, geometries))
+        weight = torch.where((self._absent == 0).any(1), _AXES, 1.0)
+        power = ((weight * values.abs()).square() * inside).sum(1) / inside.sum(1).clamp(min=1)
+        return power.sqrt().clamp(min=1)
+
+    def _in_phase(self, values: Tensor) -> Tensor:
+        """The most that values (geometries, n) sum to in the pattern's phases, moved, mirrored or turned."""
+        turned = values[:, None] * torch.polar(torch.ones(()), -self._phases)
+        grid = turned.new_zeros(*turned.shape[:2], _GRID, _GRID)
+        columns, rows = self._places.T
+        grid[..., rows % _GRID, columns % _GRID] = turned
+        return torch.fft.fft2(grid).real.flatten(1).amax(1)
+
+    @cached_property
+    def _places(self) -> Tensor:
+        return self.waves[:, :2].long()
+
+    @cached_property
+    def _absent(self) -> Tensor:
+        """Waves as long as the pattern's that it has not: (m, 2)."""
+        most, own = int(self._places.abs().max()), set(map(tuple, self._places.tolist()))
+        half = [(0, row) for row in range(1, most + 1)] + [(column, 0) for column in range(1, most + 1)]
+        half += [(sign * column, row) for _, row in half for column, _ in half if row and column for sign in (1, -1)]
+        return torch.tensor([place for place in half if place not in own])
+
+    @cached_property
+    def _phases(self) -> Tensor:
+        """Of each wave when the picture is turned or mirrored, eight ways: (8, n)."""
+        return torch.tensor(_turned_phases(self.waves.tolist()))
+
+
+def _turned_phases(waves: list[list[float]]) -> list[list[float]]:
+    """Raises KeyError where a turned or mirrored wave is not among `waves`."""
+    ways = []
+    for exchanged in (False, True):
+        for across in (1, -1):
+            for down in (1, -1):
+                phases = {}
+                for column, row, phase in waves:
+                    place = (row, column) if exchanged else (column, row)
+                    sign = down if place[1] > 0 else -down  # a wave is the same the other way round
+                    phases[sign * across * place[0], sign * down * place[1]] = sign * phase
+                ways.append([phases[column, row] for column, row, _ in waves])
+    return ways
+
+
+class _Spectrum:
+    """The Fourier transform of a picture (rows, columns) over the noise around each frequency."""
+
+    def __init__(self, picture: Tensor) -> None:
+        self._middle = (torch.tensor(picture.shape[::-1]) - 1) / 2
+        self._size = _quick_size(math.ceil(_FINER * max(picture.shape)))
+        self._values = torch.fft.rfft2(picture.T, (self._size, self._size))  # columns, then rows from 0 on
+        # Of magnitudes as noise has them, the mean is sqrt(pi) / 2 of the root of the mean square.
+        self._noise = F.avg_pool2d(self._values.abs()[None, None], _BIN)[0, 0] * 2 / math.sqrt(math.pi)
+
+    def at(self, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+        """Values at (..., 2), cycles in a column and in a row, phases in the picture's middle; and which exist."""
+        inside = (frequencies.abs() < 0.49).all(-1)
+        nearest = (frequencies * self._size).round().long()
+        sign = torch.where(nearest[..., 1:] < 0, -1, 1)
+        column, row = (sign * nearest).unbind(-1)
+        row = row.clamp(max=self._size // 2 - 1)
+        column = column % self._size
+        noise = self._noise[column // _BIN, row // _BIN].clamp(min=1e-6)
+        values = self._values[column, row]
+        values = torch.where(sign[..., 0] < 0, values.conj(), values) / noise
+        turn = 2 * math.pi / self._size * (nearest * self._middle).sum(-1)
+        return values * torch.polar(torch.ones(()), turn) * inside, inside
+
+
+def _frequencies(places: Tensor, geometries: Tensor) -> Tensor:
+    """Of waves (n, 2) at sizes and angles (m, 2): (m, n, 2)."""
+    size, angle = geometries[:, :1], geometries[:, 1:]
+    column, row = places.T.float() / PERIOD
+    turned = torch.stack([column * angle.cos() - row * angle.sin(), column * angle.sin() + row * angle.cos()], -1)
+    return turned / size[..., None]
+
+
+@cache
+def _geometries() -> Tensor:
+    """Sizes and angles that are tried: (m, 2)."""
+    straight = torch.cartesian_prod(_between(*_SIZES, _SIZE_STEP), torch.zeros(1))
+    angles = torch.deg2rad(torch.arange(-_ANGLES, _ANGLES + _ANGLE_STEP, _ANGLE_STEP))
+    turned = torch.cartesian_prod(_between(*_TURNED_SIZES, _TURNED_STEP), angles)
+    return torch.cat([torch.tensor([[1.0, 0.0]]), straight, turned])
+
+
+def _between(least: float, most: float, step: float) -> Tensor:
+    return torch.arange(math.log(least), math.log(most), step).exp()
+
+
+def _limited(loudness: Tensor) -> Tensor:
+    return _LOUDEST * (loudness / _LOUDEST).tanh()
+
+
+def _middle(pixels: Tensor) -> Tensor:
+    rows, columns = (slice(max(0, side - _SIDE) // 2, max(0, side - _SIDE) // 2 + _SIDE) for side in pixels.shape[:2])
+    return pixels[rows, columns]
+
+
+def _standing_out(luma: Tensor) -> Tensor:
+    """What (rows, columns) differ from their surroundings by, over the deviation there."""
+    rest = luma - _blurred(luma)
+    return (rest / (_blurred(rest.square()).clamp(min=0).sqrt() + _FLAT)).clamp(-_MOST, _MOST)
+
+
+def _blurred(picture: Tensor) -> Tensor:
+    padded, side = F.pad(picture[None, None], (_AROUND,) * 4, mode="reflect"), 2 * _AROUND + 1
+    return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)[0, 0]
+
+
+def _quick_size(least: int) -> int:
+    """The next size that Fourier transforms are quick at, from 128 on."""
+    power = 2 ** max(7, (least - 1).bit_length())
+    return 3 * power // 4 if 3 * power // 4 >= least else power
+
+
+def pattern_of(tensors: Mapping[str, npt.NDArray[Any]]) -> Pattern | None:
+    """None for a model that draws none. Raises BadModelFile."""
+    if PATTERN not in tensors:
+        return None
+    waves = tensors[PATTERN]
+    if not _fitting(waves):
+        more = "and with each its turned and mirrored ones"
+        raise BadModelFile(f"expected float32 (n, 3) in {PATTERN}, periods across and down from 1 to 7 {more}")
+    return Pattern(torch.from_numpy(np.array(waves)))
+
+
+def _fitting(waves: npt.NDArray[Any]) -> bool:
+    if waves.dtype != np.float32 or waves.ndim != 2 or waves.shape[1] != 3 or not np.isfinite(waves).all():
+        return False
+    periods = waves[:, :2]
+    if not len(waves) or not np.isin(abs(periods), range(1, 8)).all() or (periods[:, 1] < 0).any():
+        return False
+    try:
+        _turned_phases(waves.tolist())
+    except KeyError:
+        return False
+    return True
