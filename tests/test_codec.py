@@ -272,7 +272,7 @@ def test_the_shipped_model_self_destructs(seed: int) -> None:
     assert psnr_db(first, second) < 12
 
 
-@pytest.mark.parametrize("edit", ["webp", "turn", "resize:scale=0.5"])
+@pytest.mark.parametrize("edit", ["webp", "turn", "resize:scale=0.5", "resize:scale=0.35", "grey"])
 def test_the_shipped_model_destroys_all_over_what_an_edit_has_left_little_of(edit: str) -> None:
     codec, pixels = Codec(find_model(DEFAULT_MODEL), "cpu"), clouds(512, 512, 0)
     first = codec.decode(codec.encode(pixels))

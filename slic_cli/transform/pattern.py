@@ -34,7 +34,7 @@ _AROUND, _FLAT, _MOST = 2, 2.0, 2.0  # pixels of the surroundings each way, leve
 _FINER = 1.25  # frequencies for each of the picture's own, at least
 _BIN = 16  # frequencies along a side of what is taken for one noise
 _LOUDEST = 5.0  # times the noise: what one wave may add
-_ALIKE = 0.78  # the cosine between what is found and the pattern, at least: a net's is 0.73
+_ALIKE = 0.82  # the cosine between what is found and the pattern, at least: those of nets are 0.73
 _AXES = 0.35  # codecs' blocks and horizons have more along rows and columns than elsewhere
 _CANDIDATES = 64  # of all sizes and angles, whose phases are looked at
 _GRID = 24  # shifts along a side, of a period
@@ -132,7 +132,9 @@ class _Spectrum:
         self._size = _quick_size(math.ceil(_FINER * max(picture.shape)))
         self._values = torch.fft.rfft2(picture.T, (self._size, self._size))  # columns, then rows from 0 on
         # Of magnitudes as noise has them, the mean is sqrt(pi) / 2 of the root of the mean square.
-        self._noise = F.avg_pool2d(self._values.abs()[None, None], _BIN)[0, 0] * 2 / math.sqrt(math.pi)
+        magnitudes = (self._values.real.square() + self._values.imag.square())[:, :-1].sqrt()
+        bins = magnitudes.unflatten(0, (-1, _BIN)).unflatten(2, (-1, _BIN))
+        self._noise = bins.mean((1, 3)) * (2 / math.sqrt(math.pi))
 
     def at(self, frequencies: Tensor) -> tuple[Tensor, Tensor]:
         """Values at (..., 2), cycles in a column and in a row, phases in the picture's middle; and which exist."""
@@ -180,16 +182,23 @@ def _middle(pixels: Tensor) -> Tensor:
 
 
 def _standing_out(luma: Tensor) -> Tensor:
-    """What (rows, columns) differ from their surroundings by, weighted as what is faint is found best in noise: over the
-    variance there."""
+    """What (rows, columns) differ from their surroundings by, over the variance there: what is faint is found best so."""
     rest = luma - _blurred(luma)
     deviation = _blurred(rest.square()).clamp(min=0).sqrt() + _FLAT
     return (rest / deviation).clamp(-_MOST, _MOST) / deviation
 
 
 def _blurred(picture: Tensor) -> Tensor:
-    padded, side = F.pad(picture[None, None], (_AROUND,) * 4, mode="reflect"), 2 * _AROUND + 1
-    return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)[0, 0]
+    """The mean of the surroundings; sums of shifted pictures are many times as quick as a pooling."""
+    side = 2 * _AROUND + 1
+    for axis, size in enumerate(picture.shape):
+        padding = [0, 0, _AROUND, _AROUND] if axis == 0 else [_AROUND, _AROUND, 0, 0]
+        padded = F.pad(picture[None, None], padding, mode="reflect")[0, 0]
+        total = padded.narrow(axis, 0, size).clone()
+        for start in range(1, side):
+            total += padded.narrow(axis, start, size)
+        picture = total.div_(side)
+    return picture
 
 
 def _quick_size(least: int) -> int:
