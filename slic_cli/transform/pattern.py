@@ -182,7 +182,7 @@ def _middle(pixels: Tensor) -> Tensor:
 
 
 def _standing_out(luma: Tensor) -> Tensor:
-    """What (rows, columns) differ from their surroundings by, over the variance there, which is how noise weighs least."""
+    """What (rows, columns) differ from their surroundings by, over the variance there: noise weighs least so."""
     rest = luma - _blurred(luma)
     deviation = _blurred(rest.square()).clamp(min=0).sqrt() + _FLAT
     return (rest / deviation).clamp(-_MOST, _MOST) / deviation
