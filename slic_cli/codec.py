@@ -5,7 +5,7 @@ pixels --transform--> latents --quantisation--> symbols --entropy coding--> payl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -101,23 +101,37 @@ class Codec:
         self._coder = architecture.coder(tensors)
         self._verdict, self._pattern = verdict_of(tensors), pattern_of(tensors)
 
-    def encode(self, pixels: Pixels, icc: bytes = b"", exif: bytes = b"", strip_rows: int | None = None) -> SlicFile:
-        """Compress a picture: uint8 (height, width, 3) RGB."""
+    def encode(
+        self,
+        pixels: Pixels,
+        icc: bytes = b"",
+        exif: bytes = b"",
+        strip_rows: int | None = None,
+        recognised: Callable[[Strip], None] | None = None,
+    ) -> SlicFile:
+        """Compress a picture: uint8 (height, width, 3) RGB.
+
+        `recognised` is called with each strip that is taken for a first decode's, and so destroyed.
+        """
         strip_rows = strip_rows or strip_rows_for(pixels.shape[1])
-        payloads = tuple(payload for payload, _ in self._code(pixels, strip_rows))
+        payloads = tuple(payload for payload, _ in self._code(pixels, strip_rows, recognised))
         return replace(self._file(pixels, strip_rows, payloads), icc=icc, exif=exif)
 
     def _file(self, pixels: Pixels, strip_rows: int, payloads: tuple[bytes, ...]) -> SlicFile:
         height, width, _ = pixels.shape
         return SlicFile(width, height, strip_rows, self.spec.name, bytes.fromhex(self.spec.digest), payloads)
 
-    def _code(self, pixels: Pixels, strip_rows: int) -> Iterator[tuple[bytes, npt.NDArray[Any]]]:
+    def _code(
+        self, pixels: Pixels, strip_rows: int, recognised: Callable[[Strip], None] | None = None
+    ) -> Iterator[tuple[bytes, npt.NDArray[Any]]]:
         """The payload of each strip, and the latents that it holds."""
-        for y, z in self.analyse(pixels, strip_rows):
+        for y, z in self.analyse(pixels, strip_rows, recognised):
             yield self._coder.encode_latents(y, z)
 
-    def analyse(self, pixels: Pixels, strip_rows: int) -> Iterator[RealLatents]:
-        """The latents of each strip before they are rounded."""
+    def analyse(
+        self, pixels: Pixels, strip_rows: int, recognised: Callable[[Strip], None] | None = None
+    ) -> Iterator[RealLatents]:
+        """The latents of each strip before they are rounded; `recognised` as for `encode`."""
         padded, (rows, _) = _pad(pixels), latent_size(*pixels.shape[:2])
         for strip in strips_of(len(pixels), strip_rows):
             y = self._transform.analyse_rows(padded, strip.start, strip.stop)
@@ -125,6 +139,8 @@ class Codec:
                 seen = padded[LATENT_UNIT * strip.start : LATENT_UNIT * strip.stop]
                 patterned = partial(self._patterned, seen)
                 y = self._verdict(y, strip.start > 0, strip.stop < rows, self._views(seen), patterned)
+                if recognised and self._verdict.is_full(y):
+                    recognised(strip)
             yield y, self._transform.hyper_analysis(y)
 
     def _views(self, pixels: torch.Tensor) -> Iterator[tuple[float, torch.Tensor]]:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 Record = dict[str, Any]
 NO_EDIT = "no-edit"
+_RECOGNISED = (
+    "it looks like a first decode of this model, so that what decodes is ruins: "
+    "a photograph that never was one needs another --model"
+)
 _DAMAGED_DB = 25.0  # of a 64 x 64 block: clean ones are above 29 dB at quality 8, ruins below 15
 _BEHIND_DB = 10.0  # and behind the whole picture: fine texture costs a codec of low quality up to 8 dB
 
@@ -73,9 +77,11 @@ def encode(
     picture = decode_image(read_input(name), name, background)
     codec = workshop.codec(spec)
     icc, exif = (b"", b"") if strip else (picture.icc, picture.exif)
-    file = codec.encode(picture.pixels, icc, exif)
+    recognised: list[object] = []
+    file = codec.encode(picture.pixels, icc, exif, recognised=recognised.append)
     data = container.serialise(file)
     figures, notes = _checked(picture.pixels, codec.decode(file)) if check else ({}, [])
+    notes = [_RECOGNISED, *notes] if recognised else notes
     write_output(output, data, force)
     height, width, _ = picture.pixels.shape
     return {

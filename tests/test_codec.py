@@ -18,7 +18,7 @@ from conftest import TINY_STATES, photograph, round_plainly
 
 from slic_cli import container
 from slic_cli.attacks import parse_attack
-from slic_cli.codec import MAX_STRIP_ROWS, STRIP_UNIT, Codec, latent_size, strip_rows_for, strips_of
+from slic_cli.codec import MAX_STRIP_ROWS, STRIP_UNIT, Codec, Strip, latent_size, strip_rows_for, strips_of
 from slic_cli.entropy.coder import SymbolReader
 from slic_cli.entropy.hyperprior import HyperpriorCoder
 from slic_cli.errors import BadModelFile, BadSlicFile, MissingModel, UsageError
@@ -280,6 +280,9 @@ def test_the_shipped_model_destroys_all_over_what_an_edit_has_left_little_of(edi
         edited = parse_attack(edit).apply(picture)
         _, second = codec.recompress(edited)
         assert (psnr_db(edited, second) < 7) if destroyed else (psnr_db(edited, second) > 35)
+        recognised: list[Strip] = []
+        codec.encode(edited, recognised=recognised.append)
+        assert recognised == ([Strip(0, -(-len(edited) // 16))] if destroyed else [])
 
 
 def test_the_shipped_model_destroys_strong_colours_too() -> None:

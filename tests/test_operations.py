@@ -52,6 +52,16 @@ def test_the_record_of_encode() -> None:
     assert record["seconds"] >= 0
 
 
+def test_encode_says_that_a_picture_is_a_first_decode() -> None:
+    """Even where an edit has left the network nothing to find: what it writes then is ruins."""
+    Image.fromarray(photograph(384, 512, seed=3)).save("large.png")
+    assert record_of("encode", "large.png", "-o", "large.slic")["notes"] == []
+    record_of("attack", "large.slic", "--op", "grey", "-o", "edited/")
+    (edited,) = Path("edited").glob("*grey*.png")
+    (note,) = record_of("encode", str(edited), "-o", "again.slic")["notes"]
+    assert "looks like a first decode" in note
+
+
 def test_a_checked_encode_measures_the_first_decode() -> None:
     record = record_of("encode", "photo.png", *MODEL, "--check")
     record_of("decode", "photo.slic", "-o", "first.png")

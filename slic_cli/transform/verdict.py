@@ -72,6 +72,10 @@ class Verdict:
             y[self.channels] = (own * self._kept(own.round(), above, below)).to(y)
         return y
 
+    def is_full(self, y: Tensor) -> bool:
+        """Whether `y` is as it is written where a strip is taken for a first decode."""
+        return bool((y[self.channels].cpu() == self._full).all())
+
     def _agree(self, views: Iterable[tuple[float, Tensor]]) -> bool:
         """Whether answers do, at one of the sizes; views are asked for as far as it takes."""
         if self.agreement is None:
