@@ -25,7 +25,7 @@ from slic_cli.errors import BadModelFile
 
 PATTERN = "encoder.pattern"  # the tensor of a model
 PERIOD = 16  # pixels after which a pattern repeats itself
-SURE = 7.3  # a score that photographs have not
+SURE = 1.0  # a score that photographs have not
 
 _SIDE = 1024  # pixels of the middle of a picture that are looked at, at most
 _LEAST_SIDE = 96
@@ -34,7 +34,8 @@ _AROUND, _FLAT, _MOST = 2, 2.0, 2.0  # pixels of the surroundings each way, leve
 _FINER = 1.25  # frequencies for each of the picture's own, at least
 _BIN = 16  # frequencies along a side of what is taken for one noise
 _LOUDEST = 5.0  # times the noise: what one wave may add
-_ALIKE = 0.82  # the cosine between what is found and the pattern, at least: those of nets are 0.73
+_IN_PLACE, _MOVED = 6.8, 7.5  # deviations of chance that are sure: as the picture is, and of thousands of geometries
+_BESIDES = 3.0  # power of a wave that is not the pattern's, at most: noise has 1, nets, whose phases are others, have 6
 _AXES = 0.35  # codecs' blocks and horizons have more along rows and columns than elsewhere
 _CANDIDATES = 64  # of all sizes and angles, whose phases are looked at
 _GRID = 24  # shifts along a side, of a period
@@ -57,7 +58,7 @@ class Pattern:
 
     @torch.inference_mode()
     def score(self, pixels: Tensor) -> float:
-        """How much of it uint8 (rows, columns, 3) has, in deviations of what chance has at one size, angle and shift.
+        """How much of it uint8 (rows, columns, 3) has, over how much is sure.
 
         0 for a picture too small to say, and for one whose waves are loud in other phases or not all there.
         """
@@ -69,12 +70,14 @@ class Pattern:
         values, inside = spectrum.at(_frequencies(self._places, geometries))
         number = inside.sum(1).clamp(min=len(self.waves) // 2)
         best = (values.abs().square().sum(1) / number).topk(_CANDIDATES).indices
+        best[-1] = 0  # as it is, in any case
         others = self._others(spectrum, geometries[best])
         loudness = values[best].abs() / others[:, None]
         values = torch.polar(_limited(loudness), values[best].angle()) * inside[best]
-        together = self._in_phase(values)
-        alike = together >= _ALIKE * number[best].sqrt() * values.abs().square().sum(1).sqrt()
-        return torch.where(alike, together / (number[best] / 2).sqrt(), 0.0).max().item()
+        together, number = self._in_phase(values), number[best]
+        besides = (values.abs().square().sum(1) - together.square() / number) / number
+        sure = torch.where(best == 0, _IN_PLACE, _MOVED) * (number / 2).sqrt()
+        return torch.where(besides <= _BESIDES, together / sure, 0.0).max().item()
 
     def _others(self, spectrum: _Spectrum, geometries: Tensor) -> Tensor:
         """How loud waves are that repeat as the pattern does without being of it, at least 1: (geometries)."""
