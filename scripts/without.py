@@ -1,6 +1,6 @@
 """A model without some of what it tells encoders: python scripts/without.py MODEL TARGET.safetensors TENSOR [...]
 
-With encoder.coherence, what the network destroys by itself is left.
+With encoder.coherence and encoder.pattern, what the network destroys by itself is left.
 """
 
 from __future__ import annotations
