@@ -271,10 +271,10 @@ import signal, sys, time, os
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import slic_cli.codec, slic_cli.files
 def telling(function):
-    def wrapper(*arguments):
+    def wrapper(*arguments, **named):
         print("begun", file=sys.stderr, flush=True)
         while True:
-            function(*arguments)
+            function(*arguments, **named)
     return wrapper
 """
 _CODING = """
