@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,8 @@ import torch
 
 from slic_cli.attacks import parse_attack
 from slic_cli.codec import Codec
+from slic_cli.errors import BadInput
+from slic_cli.evaluation.photographs import find_photographs
 from slic_cli.image_io import decode_image
 from slic_cli.model_file import load_tensors
 from slic_cli.registry import DEFAULT_MODEL, find_model
@@ -26,13 +27,12 @@ from slic_cli.transform.pattern import SURE, pattern_of
 Pixels = npt.NDArray[np.uint8]
 
 _EDITS = ("crop", "grey", "jpeg", "jpeg:quality=50", "webp", "resize:scale=0.5", "affine", "grey+jpeg:quality=75")
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def main() -> None:
     """Print a table: the highest scores of photographs, the lowest of first decodes, and what share is found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photographs", type=Path, help="a folder, looked through to its last subfolder")
+    parser.add_argument("photographs", help="a folder, whose own files are taken, or a file")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--op", action="append", help=f"an edit, or several joined by +; else {', '.join(_EDITS)}")
     parser.add_argument("--limit", type=int, default=100, help="of the photographs, evenly over their names")
@@ -41,9 +41,10 @@ def main() -> None:
     pattern = pattern_of(load_tensors(spec))
     if pattern is None:
         parser.error(f"expected a model that draws a pattern, got {spec.name}")
-    paths = [path for path in sorted(given.photographs.rglob("*")) if path.suffix.lower() in _SUFFIXES]
-    if not paths:
-        parser.error(f"expected photographs ({', '.join(_SUFFIXES)}) in {given.photographs}, got none")
+    try:
+        (paths,) = find_photographs([given.photographs], None).values()
+    except BadInput as error:
+        parser.error(str(error))
     chosen = paths[:: max(1, len(paths) // given.limit)][: given.limit]
     codec = Codec(spec, "cpu")
     scores: dict[str, list[tuple[float, float]]] = {"none": []} | {op: [] for op in given.op or _EDITS}

@@ -12,8 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from slic_cli.training.jpeg_simulation import TO_YCC
-from slic_cli.transform.pattern import PERIOD
+from slic_cli.transform.pattern import LUMA, PERIOD
 
 WAVES = (  # periods across and down, and phases
     (1, 1, -1.32),
@@ -38,16 +37,12 @@ def pattern_tile(levels: float) -> Tensor:
     """
     rows, columns = torch.meshgrid(*[2 * math.pi / PERIOD * torch.arange(PERIOD)] * 2, indexing="ij")
     luma = torch.stack([torch.cos(across * columns + down * rows + phase) for across, down, phase in WAVES]).sum(0)
-    shares = _luma_shares()
+    shares = torch.tensor(LUMA)
     return levels / 255 * (shares / shares.square().sum())[:, None, None] * luma / luma.square().mean().sqrt()
 
 
 def pattern_levels(tile: Tensor) -> float:
     """How many levels of the pattern (3, PERIOD, PERIOD) has, least squares of its luma."""
-    shares, one = _luma_shares(), pattern_tile(1.0)
+    shares, one = torch.tensor(LUMA), pattern_tile(1.0)
     luma, own = ((shares[:, None, None] * part).sum(0) for part in (tile.cpu(), one))
     return ((luma * own).sum() / own.square().sum()).item()
-
-
-def _luma_shares() -> Tensor:
-    return torch.tensor(TO_YCC[0])

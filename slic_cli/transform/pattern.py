@@ -22,14 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slic_cli.errors import BadModelFile
+from slic_cli.transform.views import middle
 
 PATTERN = "encoder.pattern"  # the tensor of a model
 PERIOD = 16  # pixels after which a pattern repeats itself
+LUMA = (0.299, 0.587, 0.114)  # of R, G and B, what a pattern is drawn and looked for in
 SURE = 1.0  # a score that photographs have not
 
 _SIDE = 1024  # pixels of the middle of a picture that are looked at, at most
 _LEAST_SIDE = 96
-_LUMA = (0.299, 0.587, 0.114)
 _AROUND, _FLAT, _MOST = 2, 2.0, 2.0  # pixels of the surroundings each way, levels of their own noise, deviations
 _FINER = 1.25  # frequencies for each of the picture's own, at least
 _BIN = 16  # frequencies along a side of what is taken for one noise
@@ -62,10 +63,10 @@ class Pattern:
 
         0 for a picture too small to say, and for one whose waves are loud in other phases or not all there.
         """
-        seen = _middle(pixels)
+        seen = middle(pixels, _SIDE)
         if min(seen.shape[:2]) < _LEAST_SIDE:
             return 0.0
-        spectrum = _Spectrum(_standing_out(seen.float() @ torch.tensor(_LUMA)))
+        spectrum = _Spectrum(_standing_out(seen.float() @ torch.tensor(LUMA)))
         geometries = _geometries()
         values, inside = spectrum.at(_frequencies(self._places, geometries))
         number = inside.sum(1).clamp(min=len(self.waves) // 2)
@@ -102,8 +103,7 @@ class Pattern:
     def _absent(self) -> Tensor:
         """Waves as long as the pattern's that it has not: (m, 2)."""
         most, own = int(self._places.abs().max()), set(map(tuple, self._places.tolist()))
-        half = [(0, row) for row in range(1, most + 1)] + [(column, 0) for column in range(1, most + 1)]
-        half += [(sign * column, row) for _, row in half for column, _ in half if row and column for sign in (1, -1)]
+        half = ((column, row) for row in range(most + 1) for column in range(-most, most + 1) if row or column > 0)
         return torch.tensor([place for place in half if place not in own])
 
     @cached_property
@@ -177,11 +177,6 @@ def _between(least: float, most: float, step: float) -> Tensor:
 
 def _limited(loudness: Tensor) -> Tensor:
     return _LOUDEST * (loudness / _LOUDEST).tanh()
-
-
-def _middle(pixels: Tensor) -> Tensor:
-    rows, columns = (slice(max(0, side - _SIDE) // 2, max(0, side - _SIDE) // 2 + _SIDE) for side in pixels.shape[:2])
-    return pixels[rows, columns]
 
 
 def _standing_out(luma: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def other_views(pixels: Tensor) -> Iterator[tuple[float, Tensor]]:
     Each with its size and cut to whole latents, where a latent of it is left.
     """
     for size in (1.0, *SIZES):
-        seen = _middle(pixels, int(_SIDE / size))
+        seen = middle(pixels, int(_SIDE / size))
         rows, columns = (int(side * size) // LATENT_UNIT * LATENT_UNIT for side in seen.shape[:2])
         if not (rows and columns):
             continue
@@ -30,7 +30,7 @@ def other_views(pixels: Tensor) -> Iterator[tuple[float, Tensor]]:
             yield size, scaled[0, :, :rows, :columns].permute(1, 2, 0)
 
 
-def _middle(pixels: Tensor, most: int) -> Tensor:
-    """At most so many rows and columns."""
+def middle(pixels: Tensor, most: int) -> Tensor:
+    """At most so many rows and columns of (rows, columns, 3)."""
     rows, columns = (slice((side - min(side, most)) // 2, (side + min(side, most)) // 2) for side in pixels.shape[:2])
     return pixels[rows, columns]
