@@ -35,7 +35,12 @@ _AROUND, _FLAT, _MOST = 2, 2.0, 2.0  # pixels of the surroundings each way, leve
 _FINER = 1.25  # frequencies for each of the picture's own, at least
 _BIN = 16  # frequencies along a side of what is taken for one noise
 _LOUDEST = 5.0  # times the noise: what one wave may add
-_IN_PLACE, _MOVED = 6.8, 7.5  # deviations of chance that are sure: as the picture is, and of thousands of geometries
+_IN_PLACE, _MOVED = 6.4, 7.5  # deviations of chance that are sure: as the picture is, and of thousands of geometries
+_RIVALS = 1.25  # times what other geometries have: a picture of many periods has something at each of many
+_CERTAIN = 9.0  # deviations that need no comparison: two first decodes in one picture are each other's rivals
+_RIVALLING = 0.03  # difference from which on a geometry is another: natural logarithms of size, radians
+_EVEN = 0.72  # of how alike its waves are loud, 1 if they are: few loud waves come in phase by chance, or by a shift
+_GLARING = 20.0  # times the noise: what one wave may count in that
 _BESIDES = 3.0  # power of a wave that is not the pattern's, at most: noise has 1, nets, whose phases are others, have 6
 _AXES = 0.35  # codecs' blocks and horizons have more along rows and columns than elsewhere
 _CANDIDATES = 64  # of all sizes and angles, whose phases are looked at
@@ -73,12 +78,23 @@ class Pattern:
         best = (values.abs().square().sum(1) / number).topk(_CANDIDATES).indices
         best[-1] = 0  # as it is, in any case
         others = self._others(spectrum, geometries[best])
-        loudness = values[best].abs() / others[:, None]
-        values = torch.polar(_limited(loudness), values[best].angle()) * inside[best]
-        together, number = self._in_phase(values), number[best]
-        besides = (values.abs().square().sum(1) - together.square() / number) / number
-        sure = torch.where(best == 0, _IN_PLACE, _MOVED) * (number / 2).sqrt()
-        return torch.where(besides <= _BESIDES, together / sure, 0.0).max().item()
+        values = values[best] / others[:, None]  # 0 where they are not inside
+        return self._sure(geometries[best], values, number[best])
+
+    def _sure(self, geometries: Tensor, values: Tensor, number: Tensor) -> float:
+        """How much of what is sure values (geometries, n) have at the best of geometries, whose last is in place."""
+        alike = _limited(values.abs(), _GLARING)
+        even = alike.sum(1).square() / (number * alike.square().sum(1)).clamp(min=1e-6)
+        values = torch.polar(_limited(values.abs(), _LOUDEST), values.angle())
+        together, power = self._in_phase(values), values.abs().square().sum(1)
+        besides = (power - together.square() / number) / number
+        deviations = torch.where(besides <= _BESIDES, together / (number / 2).sqrt(), 0.0)
+        whole = torch.where(even >= _EVEN, deviations, 0.0)
+        most = whole.argmax()
+        size, angle = (geometries[:, 0] / geometries[most, 0]).log(), geometries[:, 1] - geometries[most, 1]
+        rivals = deviations * ((size.abs() > _RIVALLING) | (angle.abs() > _RIVALLING))
+        least = min(max(_MOVED, _RIVALS * rivals.max().item()), _CERTAIN)
+        return max(whole[-1].item() / _IN_PLACE, whole[most].item() / least)
 
     def _others(self, spectrum: _Spectrum, geometries: Tensor) -> Tensor:
         """How loud waves are that repeat as the pattern does without being of it, at least 1: (geometries)."""
@@ -175,8 +191,8 @@ def _between(least: float, most: float, step: float) -> Tensor:
     return torch.arange(math.log(least), math.log(most), step).exp()
 
 
-def _limited(loudness: Tensor) -> Tensor:
-    return _LOUDEST * (loudness / _LOUDEST).tanh()
+def _limited(loudness: Tensor, most: float) -> Tensor:
+    return most * (loudness / most).tanh()
 
 
 def _standing_out(luma: Tensor) -> Tensor:

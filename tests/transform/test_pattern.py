@@ -131,3 +131,34 @@ def test_a_model_says_which() -> None:
 def test_damaged_ones_are_refused(waves: npt.NDArray[Any]) -> None:
     with pytest.raises(BadModelFile, match=PATTERN):
         pattern_of({PATTERN: waves})
+
+
+def dots(period: int, rows: int = 1024, columns: int = 1024) -> Pixels:
+    """Discs of random brightness on a square grid: something at each of very many sizes."""
+    brightness = np.random.default_rng(period).integers(90, 250, (rows // period + 1, columns // period + 1))
+    down, across = np.mgrid[:rows, :columns]
+    inside = np.hypot(down % period - period / 2, across % period - period / 2) < 0.48 * period
+    grey = np.where(inside, brightness[down // period, across // period], 60).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize("period", [21, 43, 85])
+def test_a_grid_of_dots_is_not_it(period: int) -> None:
+    assert score(dots(period)) < SURE
+
+
+@pytest.mark.parametrize("period", [9, 12, 14])
+def test_a_mesh_is_not_it(period: int) -> None:
+    """A few loud waves are in phase by chance, as three can be whatever their phases are."""
+    down, across = np.mgrid[:512, :512]
+    mesh = photograph(512, 512, 4).astype(int)
+    for phase, (a, b) in enumerate([(1, 1), (1, -1), (2, 1), (1, 2)]):
+        mesh += np.rint(12 * np.cos(2 * math.pi / period * (a * across + b * down) + phase))[:, :, None].astype(int)
+    assert score(np.clip(mesh, 0, 255).astype(np.uint8)) < SURE
+
+
+def test_two_first_decodes_in_one_picture_are_found() -> None:
+    plain = photograph(512, 512, 3)
+    small = parse_attack("resize").apply(marked(photograph(512, 512, 5)))
+    beside = np.concatenate([marked(plain)[: len(small)], small], axis=1)
+    assert score(beside) > SURE
