@@ -66,7 +66,8 @@ class Pattern:
     def score(self, pixels: Tensor) -> float:
         """How much of it uint8 (rows, columns, 3) has, over how much is sure.
 
-        0 for a picture too small to say, and for one whose waves are loud in other phases or not all there.
+        0 for a picture too small to say, and for one whose waves are loud in other phases, not about equally loud or
+        not all there. Less for one that has nearly as much at another size or angle.
         """
         seen = middle(pixels, _SIDE)
         if min(seen.shape[:2]) < _LEAST_SIDE:
